@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace ucm::bindings {
+
+void bind_io(nanobind::module_& module);
+void bind_pipeline(nanobind::module_& module);
+void bind_system(nanobind::module_& module);
+void bind_task(nanobind::module_& module);
+
+}  // namespace ucm::bindings

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "binders.h"
+
+NB_MODULE(_core, module) {
+  module.doc() = "Native core of ucm. Use ucm.store and its neighbours; this face may change.";
+  ucm::bindings::bind_task(module);
+  ucm::bindings::bind_pipeline(module);
+  ucm::bindings::bind_io(module);
+  ucm::bindings::bind_system(module);
+}

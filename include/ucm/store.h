@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "ucm/batch.h"
+#include "ucm/key.h"
+#include "ucm/layout.h"
+#include "ucm/status.h"
+#include "ucm/task.h"
+
+namespace ucm {
+
+// The contract of every stage and pipeline. All calls are thread-safe. `lookup` says yes only for
+// what `load` can return; a miss is not an error, but a `load` of an absent block fails those rows
+// with `not_found`. A block that is already there is `done` at once when dumped again.
+// On failure of a call nothing was started. Destruction closes.
+class UCM_API Store {
+ public:
+  virtual ~Store() = default;
+
+  // The layout this store was opened with; empty for a lookup-only store.
+  virtual const BlockLayout& layout() const = 0;
+
+  // present[i] = 1 when keys[i] can be loaded, else 0. `present` has keys.size() places.
+  virtual Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) = 0;
+  // How many of the first keys are all present: a count, 0 for none.
+  virtual Result<size_t> lookup_prefix(std::span<const BlockKey> keys) = 0;
+  // A hint: bring the blocks to a faster stage. Returns at once; never fails for an absent block.
+  virtual Status prefetch(std::span<const BlockKey> keys) = 0;
+
+  // Never null. A batch that does not fit the layout gives a finished task with invalid_argument.
+  virtual TaskPtr load(const Batch& batch) = 0;
+  virtual TaskPtr dump(const Batch& batch) = 0;
+
+  // Forgets the blocks in every stage. Blocks that are absent are no error.
+  virtual Status remove(std::span<const BlockKey> keys) = 0;
+
+  // Ends what is under way within the stage's timeout and lets go of threads, files and memory.
+  // Later calls answer `unavailable`. Idempotent.
+  virtual void close() = 0;
+};
+
+using StorePtr = std::unique_ptr<Store>;
+
+}  // namespace ucm

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "ucm/status.h"
+
+namespace ucm {
+
+class Task;
+using TaskPtr = std::shared_ptr<Task>;
+
+// A transfer under way. It passes two milestones: `released` (the caller's memory is free again
+// after a dump, or filled after a load) and `done` (durable and visible). Thread-safe.
+// A task fails row by row: `status` is the first cause, `failed_rows` names every row that failed.
+// After a timeout of `wait` the transfer goes on; the caller's memory stays borrowed until `done`.
+class UCM_API Task {
+ public:
+  // Called once when the task is done, on the thread that finished the last row.
+  using DoneCallback = std::function<void(Task&)>;
+
+  static TaskPtr make(uint32_t rows) { return std::make_shared<Task>(rows); }
+  // A task that is already done, every row with `status`.
+  static TaskPtr finished(uint32_t rows, Status status);
+
+  explicit Task(uint32_t rows);
+
+  uint32_t rows() const { return rows_; }
+  bool released() const { return unreleased_.load(std::memory_order_acquire) == 0; }
+  bool done() const { return done_.load(std::memory_order_acquire); }
+  // Rows that have not started end as `cancelled`, now; rows whose copy is under way finish. After
+  // `cancel` a `wait_released` that answers anything but `timeout` means: no byte moves any more.
+  void cancel();
+  bool cancelled() const { return cancelled_.load(std::memory_order_acquire); }
+
+  // Blocks until the milestone or for `timeout` at most. Answers the first cause, ok, or `timeout`.
+  Status wait_released(std::chrono::nanoseconds timeout);
+  Status wait(std::chrono::nanoseconds timeout);
+  Status status() const;
+  // Ascending row numbers; complete once `done`.
+  std::vector<uint32_t> failed_rows() const;
+  // At once when the task is done already, else later. One callback per task.
+  void on_done(DoneCallback callback);
+
+  // --- for stages, which make tasks and report their rows ---
+  // What `cancel` calls to end rows that still wait inside the stage. Set before the task is shared.
+  void on_cancel(std::function<void()> hook) { cancel_hook_ = std::move(hook); }
+  // Each row is released and finished exactly once; `finish_row` of an unreleased row releases it.
+  void release_row(uint32_t row);
+  void finish_row(uint32_t row, const Status& status);
+
+ private:
+  struct RowState {
+    std::atomic<uint8_t> released{0};
+  };
+  void note_failure(uint32_t row, const Status& status);
+  void complete();
+
+  const uint32_t rows_;
+  std::unique_ptr<RowState[]> row_states_;
+  std::atomic<uint32_t> unreleased_;
+  std::atomic<uint32_t> unfinished_;
+  std::atomic<bool> done_{false};
+  std::atomic<bool> cancelled_{false};
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  Status first_cause_;
+  std::vector<uint32_t> failed_rows_;
+  DoneCallback callback_;
+  std::function<void()> cancel_hook_;
+};
+
+}  // namespace ucm

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+
+#include "ucm/device.h"
+
+namespace ucm {
+namespace {
+
+// Copies run at once on the calling thread, so a stream has nothing to remember.
+class CpuDevice : public Device {
+ public:
+  const char* platform() const override { return "cpu"; }
+  int id() const override { return 0; }
+  Status bind_thread() override { return {}; }
+
+  Result<StreamHandle> make_stream() override { return StreamHandle{this}; }
+  void destroy_stream(StreamHandle) override {}
+  Status wait_event(StreamHandle, uintptr_t event) override {
+    if (event == 0) return {};
+    return make_status(Code::invalid_argument,
+                       "platform cpu: an event was given, but host memory has no streams; pass 0");
+  }
+  Status copy(StreamHandle, Direction, std::span<const CopyPiece> pieces) override {
+    for (const CopyPiece& piece : pieces) std::memcpy(piece.dst, piece.src, piece.bytes);
+    return {};
+  }
+  Status synchronize(StreamHandle) override { return {}; }
+
+  Status register_host(void*, size_t) override { return {}; }
+  Status unregister_host(void*) override { return {}; }
+  int numa_node() const override { return -1; }
+};
+
+Result<int> count() { return 1; }
+
+Result<std::unique_ptr<Device>> make(int) {
+  return std::unique_ptr<Device>(std::make_unique<CpuDevice>());
+}
+
+}  // namespace
+}  // namespace ucm
+
+extern "C" UCM_API const ucm::PlatformEntry* ucm_platform_entry() {
+  static const ucm::PlatformEntry entry = {ucm::kPlatformAbi, "cpu", ucm::count, ucm::make};
+  return &entry;
+}

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+#define UCM_CHECKSUM_ISA generic
+#include "base/checksum_body.inl.h"

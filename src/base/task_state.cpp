@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "ucm/task.h"
+
+namespace ucm {
+
+Task::Task(uint32_t rows)
+    : rows_(rows),
+      row_states_(rows ? std::make_unique<RowState[]>(rows) : nullptr),
+      unreleased_(rows),
+      unfinished_(rows),
+      done_(rows == 0) {}
+
+TaskPtr Task::finished(uint32_t rows, Status status) {
+  TaskPtr task = make(rows);
+  for (uint32_t row = 0; row < rows; ++row) task->finish_row(row, status);
+  if (rows == 0) task->first_cause_ = std::move(status);
+  return task;
+}
+
+void Task::cancel() {
+  cancelled_.store(true, std::memory_order_release);
+  if (cancel_hook_ && !done()) cancel_hook_();
+}
+
+Status Task::wait_released(std::chrono::nanoseconds timeout) {
+  if (!released()) {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, timeout, [this] { return released(); })) {
+      return make_status(Code::timeout, "task: %u of %u rows not released in time",
+                         unreleased_.load(), rows_);
+    }
+  }
+  return status();
+}
+
+Status Task::wait(std::chrono::nanoseconds timeout) {
+  if (!done()) {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, timeout, [this] { return done(); })) {
+      return make_status(Code::timeout, "task: %u of %u rows not done in time", unfinished_.load(),
+                         rows_);
+    }
+  }
+  return status();
+}
+
+Status Task::status() const {
+  const std::lock_guard lock(mutex_);
+  return first_cause_;
+}
+
+std::vector<uint32_t> Task::failed_rows() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<uint32_t> rows = failed_rows_;
+  std::sort(rows.begin(), rows.end());
+  return rows;
+}
+
+void Task::on_done(DoneCallback callback) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!done()) {
+      callback_ = std::move(callback);
+      return;
+    }
+  }
+  callback(*this);
+}
+
+void Task::release_row(uint32_t row) {
+  if (row_states_[row].released.exchange(1, std::memory_order_acq_rel) != 0) return;
+  if (unreleased_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    // The lock orders the notification after a waiter's check of its condition.
+    const std::lock_guard lock(mutex_);
+    changed_.notify_all();
+  }
+}
+
+void Task::finish_row(uint32_t row, const Status& status) {
+  if (!status.ok()) note_failure(row, status);
+  release_row(row);
+  if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) complete();
+}
+
+void Task::note_failure(uint32_t row, const Status& status) {
+  const std::lock_guard lock(mutex_);
+  if (first_cause_.ok()) first_cause_ = status;
+  failed_rows_.push_back(row);
+}
+
+void Task::complete() {
+  DoneCallback callback;
+  {
+    const std::lock_guard lock(mutex_);
+    done_.store(true, std::memory_order_release);
+    callback = std::move(callback_);
+    changed_.notify_all();
+  }
+  if (callback) callback(*this);
+}
+
+}  // namespace ucm

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "ucm/device.h"
+#include "ucm/status.h"
+
+namespace ucm::memory {
+
+struct RegionOptions {
+  size_t bytes = 0;
+  bool huge_pages = true;
+  bool prefault = true;
+  std::shared_ptr<Device> device;  // may be null
+};
+
+// One anonymous mapping on the largest pages this machine gives: reserved huge pages, else
+// transparent huge pages, else plain ones. Bound to the device's NUMA node where there is one and
+// registered with the device. Pre-faulting for a device that pins happens before `make` returns;
+// for plain memory it goes on in the background and stops when the region is destroyed.
+class Region {
+ public:
+  static Result<std::unique_ptr<Region>> make(const RegionOptions& options);
+  ~Region();
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+
+  std::byte* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  size_t page_bytes() const { return page_bytes_; }
+  bool pinned() const { return pinned_; }
+
+ private:
+  Region() = default;
+  Status map(size_t bytes, bool huge_pages);
+  void bind_to_node(int node);
+  void start_prefault();
+  void join_prefault();
+
+  std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+  size_t page_bytes_ = 4096;
+  bool pinned_ = false;
+  std::shared_ptr<Device> device_;
+  std::atomic<size_t> next_chunk_{0};
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> prefault_threads_;
+};
+
+// Bytes a new pool may take: half of what the machine and its control group have left.
+size_t memory_budget();
+
+}  // namespace ucm::memory

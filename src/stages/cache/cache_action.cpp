@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/cache/cache_flow.h"
+
+namespace ucm::stages::cache {
+
+void CacheFlow::act(Work work) {
+  for (const Row& row : work.released) row.transfer->task->release_row(row.number);
+  submit_copies(work.copies);
+  submit_fetches(work.fetches);
+  submit_writes(std::move(work.writes));
+  if (!work.removals.empty() && parts_.next) {
+    if (Status status = parts_.next->remove(work.removals); !status.ok()) {
+      parts_.metrics->failed(status);
+    }
+  }
+  for (const auto& [row, status] : work.finished) finish(row, status);
+}
+
+void CacheFlow::submit_copies(const std::vector<CopyRow>& copies) {
+  const size_t row_bytes = parts_.layout.shard_bytes();
+  const size_t rows_per_job = std::max<size_t>(1, parts_.copier->job_bytes() / row_bytes);
+  std::vector<CopyRow> job;
+  for (const CopyRow& copy : copies) {
+    const bool stranger = !job.empty() && job.front().row.transfer != copy.row.transfer;
+    if (stranger || job.size() >= rows_per_job) {
+      submit_copy_job(std::move(job));
+      job.clear();
+    }
+    job.push_back(copy);
+  }
+  if (!job.empty()) submit_copy_job(std::move(job));
+}
+
+void CacheFlow::submit_copy_job(std::vector<CopyRow> rows) {
+  const std::shared_ptr<Transfer> transfer = rows.front().row.transfer;
+  std::vector<CopyPiece> pieces;
+  pieces.reserve(rows.size() * parts_.layout.pieces());
+  for (const CopyRow& row : rows) append_pieces(row, &pieces);
+  const auto shared_rows = std::make_shared<std::vector<CopyRow>>(std::move(rows));
+  const bool taken = parts_.copier->submit(
+      transfer->direction, std::move(pieces), transfer->event,
+      [task = transfer->task] { return task->cancelled(); },
+      [flow = shared_from_this(), shared_rows](const Status& status) {
+        flow->on_copied(*shared_rows, status);
+      });
+  if (!taken) on_copied(*shared_rows, make_status(Code::unavailable, "cache: the store is closed"));
+}
+
+void CacheFlow::append_pieces(const CopyRow& copy, std::vector<CopyPiece>* pieces) const {
+  const std::vector<size_t>& sizes = parts_.layout.piece_bytes();
+  const Transfer& transfer = *copy.row.transfer;
+  std::byte* slot = parts_.slots->address(copy.slot) + copy.row.shard() * parts_.layout.shard_bytes();
+  const uintptr_t* addresses = &transfer.addresses[copy.row.number * sizes.size()];
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    auto* outside = reinterpret_cast<std::byte*>(addresses[i]);
+    if (transfer.direction == Direction::dump) {
+      pieces->push_back({slot, outside, sizes[i]});
+    } else {
+      pieces->push_back({outside, slot, sizes[i]});
+    }
+    slot += sizes[i];
+  }
+}
+
+void CacheFlow::submit_fetches(const std::vector<uint32_t>& slots) {
+  if (slots.empty()) return;
+  SentBatch sent = describe(slots);
+  const auto flow = shared_from_this();
+  send(
+      *parts_.next, Direction::load, std::move(sent),
+      [flow, slots](uint32_t row, const Status& status) { flow->on_fetched(slots[row], status); },
+      [flow, slots] { flow->on_sent_done(slots); });
+}
+
+void CacheFlow::submit_writes(std::vector<Write> writes) {
+  if (writes.empty()) return;
+  std::vector<uint32_t> slots;
+  for (const Write& write : writes) slots.push_back(write.slot);
+  SentBatch sent = describe(slots);
+  const auto flow = shared_from_this();
+  const auto shared_writes = std::make_shared<const std::vector<Write>>(std::move(writes));
+  send(
+      *parts_.next, Direction::dump, std::move(sent),
+      [flow, shared_writes](uint32_t row, const Status& status) {
+        flow->on_written((*shared_writes)[row], status);
+      },
+      [flow] { flow->on_sent_done({}); });
+}
+
+SentBatch CacheFlow::describe(const std::vector<uint32_t>& slots) {
+  const std::lock_guard lock(mutex_);
+  ++open_;
+  SentBatch sent;
+  for (const uint32_t slot : slots) {
+    sent.add(parts_.slots->key(slot), reinterpret_cast<uintptr_t>(parts_.slots->address(slot)));
+  }
+  return sent;
+}
+
+void CacheFlow::finish(const Row& row, const Status& status) {
+  Transfer& transfer = *row.transfer;
+  if (status.ok()) {
+    transfer.good_rows.fetch_add(1, std::memory_order_relaxed);
+  } else {
+    parts_.metrics->failed(status);
+  }
+  if (transfer.on_row) transfer.on_row(row.number, status);
+  if (transfer.open_rows.fetch_sub(1, std::memory_order_acq_rel) == 1) end_transfer(&transfer);
+  transfer.task->finish_row(row.number, status);
+}
+
+void CacheFlow::end_transfer(Transfer* transfer) {
+  const size_t good = transfer->good_rows.load(std::memory_order_relaxed);
+  const size_t shards = parts_.layout.shards();
+  parts_.metrics->transferred(transfer->direction, (good + shards - 1) / shards,
+                              good * parts_.layout.shard_bytes(), transfer->watch.seconds());
+  const std::lock_guard lock(mutex_);
+  // Heads of a chain come first in a batch; touched last, they outlive their tails.
+  for (size_t i = transfer->keys.size(); i > 0; --i) {
+    const uint32_t slot = parts_.slots->find(transfer->keys[i - 1]);
+    if (slot != SlotTable::kNone && parts_.slots->ready(slot)) parts_.slots->touch(slot);
+  }
+  publish_gauges();
+  --open_;
+  if (open_ == 0) idle_.notify_all();
+}
+
+void CacheFlow::publish_gauges() {
+  StageMetrics& metrics = *parts_.metrics;
+  const SlotTable& slots = *parts_.slots;
+  metrics.used_bytes().set(static_cast<int64_t>(slots.used() * slots.slot_bytes()));
+  metrics.blocks().set(static_cast<int64_t>(slots.ready_blocks()));
+  metrics.queue_depth().set(static_cast<int64_t>(waiting_.size()));
+  metrics.evicted().add(slots.evicted() - evicted_published_);
+  evicted_published_ = slots.evicted();
+}
+
+}  // namespace ucm::stages::cache

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/cache/cache_flow.h"
+
+namespace ucm::stages::cache {
+
+void CacheFlow::on_copied(const std::vector<CopyRow>& rows, const Status& status) {
+  Work work;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const CopyRow& copied : rows) {
+      if (copied.row.direction() == Direction::dump) {
+        shard_copied(copied, status, &work);
+      } else {
+        parts_.slots->unpin(copied.slot);
+        work.finished.emplace_back(copied.row, status);
+      }
+    }
+    pump(&work);
+  }
+  act(std::move(work));
+}
+
+void CacheFlow::shard_copied(const CopyRow& copied, const Status& status, Work* work) {
+  Filling& filling = fillings_[copied.slot];
+  --filling.copying;
+  if (!status.ok() && filling.failure.ok()) filling.failure = status;
+  if (!filling.failure.ok()) {
+    work->finished.emplace_back(copied.row, filling.failure);
+    parts_.slots->unpin(copied.slot);
+    if (filling.copying == 0) fail_filling(copied.slot, work);
+    return;
+  }
+  ++filling.copied;
+  if (filling.copied == parts_.layout.shards()) {
+    complete_dump(copied.row, copied.slot, work);
+  } else {
+    // Staged; the row that completes the block carries its durability.
+    work->finished.emplace_back(copied.row, Status());
+  }
+  parts_.slots->unpin(copied.slot);
+}
+
+void CacheFlow::fail_filling(uint32_t slot, Work* work) {
+  auto node = fillings_.extract(slot);
+  parts_.slots->drop(slot);
+  release_waiters(std::move(node.mapped().waiters), slot, node.mapped().failure, work);
+}
+
+void CacheFlow::complete_dump(const Row& last, uint32_t slot, Work* work) {
+  auto node = fillings_.extract(slot);
+  parts_.slots->make_ready(slot);
+  Write write{slot, {last}};
+  std::vector<Row> loads;
+  for (Row& waiter : node.mapped().waiters) {
+    (waiter.direction() == Direction::dump ? write.rows : loads).push_back(std::move(waiter));
+  }
+  release_waiters(std::move(loads), slot, Status(), work);
+  if (parts_.next) {
+    parts_.slots->pin(slot);
+    work->released.insert(work->released.end(), write.rows.begin(), write.rows.end());
+    work->writes.push_back(std::move(write));
+    return;
+  }
+  for (Row& row : write.rows) work->finished.emplace_back(std::move(row), Status());
+}
+
+void CacheFlow::on_fetched(uint32_t slot, const Status& status) {
+  Work work;
+  {
+    const std::lock_guard lock(mutex_);
+    complete_fetch(slot, status, &work);
+    pump(&work);
+  }
+  act(std::move(work));
+}
+
+void CacheFlow::complete_fetch(uint32_t slot, const Status& status, Work* work) {
+  auto node = fillings_.extract(slot);
+  Filling& filling = node.mapped();
+  const Status& outcome = filling.failure.ok() ? status : filling.failure;
+  if (outcome.ok()) {
+    parts_.slots->make_ready(slot);
+  } else {
+    // A failed load leaves no trace: the next lookup asks the stage below again.
+    parts_.slots->drop(slot);
+  }
+  release_waiters(std::move(filling.waiters), slot, outcome, work);
+}
+
+void CacheFlow::release_waiters(std::vector<Row> waiters, uint32_t slot, const Status& status,
+                                Work* work) {
+  for (Row& waiter : waiters) {
+    if (waiter.direction() == Direction::load) {
+      if (status.ok()) {
+        parts_.slots->pin(slot);
+        work->copies.push_back({std::move(waiter), slot});
+      } else {
+        work->finished.emplace_back(std::move(waiter), status);
+      }
+    } else if (status.ok()) {
+      work->finished.emplace_back(std::move(waiter), Status());
+    } else if (!admit(waiter, work)) {
+      // What this dump waited for failed, so its own bytes are needed after all.
+      waiting_.push_front(std::move(waiter));
+    }
+  }
+}
+
+void CacheFlow::on_sent_done(const std::vector<uint32_t>& slots) {
+  Work work;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const uint32_t slot : slots) parts_.slots->unpin(slot);
+    pump(&work);
+    --open_;
+    if (open_ == 0) idle_.notify_all();
+  }
+  act(std::move(work));
+}
+
+void CacheFlow::on_written(const Write& write, const Status& status) {
+  Work work;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Row& row : write.rows) work.finished.emplace_back(row, status);
+    if (parts_.slots->dropped(write.slot)) work.removals.push_back(parts_.slots->key(write.slot));
+    parts_.slots->unpin(write.slot);
+    pump(&work);
+  }
+  act(std::move(work));
+}
+
+}  // namespace ucm::stages::cache

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/cache/cache_options.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "base/eviction.h"
+#include "base/option_reader.h"
+#include "memory/region.h"
+#include "ucm/log.h"
+
+namespace ucm::stages::cache {
+namespace {
+
+constexpr size_t kDefaultPoolBytes = size_t{1} << 30;
+constexpr uint32_t kMaxSlots = 1u << 30;
+
+}  // namespace
+
+Result<CacheOptions> CacheOptions::read(const Options& options) {
+  const base::OptionReader reader(options, "cache");
+  CacheOptions o;
+  UCM_TRY(reader.read("buffer_number", &o.buffer_number));
+  UCM_TRY(reader.read("cache_capacity", &o.cache_capacity));
+  UCM_TRY(reader.read("pinned_pool_size", &o.pinned_pool_size));
+  UCM_TRY(reader.read("max_pinned_size", &o.max_pinned_size));
+  UCM_TRY(reader.read("retain", &o.retain));
+  UCM_TRY(reader.read("prefault", &o.prefault));
+  constexpr std::array<std::string_view, 2> kHugePages = {"auto", "off"};
+  std::string huge_pages = "auto";
+  UCM_TRY(reader.read_choice("huge_pages", kHugePages, &huge_pages));
+  o.huge_pages = huge_pages == "auto";
+  UCM_TRY(reader.read_choice("eviction_policy", base::eviction_policy_names(), &o.eviction_policy));
+  UCM_TRY(reader.read("copy_threads", &o.copy_threads));
+  if (o.copy_threads > 64) {
+    return make_status(Code::invalid_argument, "option cache.copy_threads: expected 0 to 64");
+  }
+  if (o.copy_threads == 0) {
+    o.copy_threads = std::clamp(std::thread::hardware_concurrency(), 1u, 4u);
+  }
+  double timeout_s = 30;
+  UCM_TRY(reader.read("timeout_s", &timeout_s));
+  o.timeout = std::chrono::nanoseconds(static_cast<int64_t>(timeout_s * 1e9));
+  return o;
+}
+
+uint32_t CacheOptions::slots(const BlockLayout& layout) const {
+  const size_t slot_bytes = layout.slot_bytes();
+  struct Limit {
+    const char* name;
+    uint64_t slots;
+  };
+  const uint64_t asked = std::max({buffer_number, cache_capacity, pinned_pool_size, max_pinned_size});
+  std::array<Limit, 5> limits = {{
+      {"buffer_number", buffer_number},
+      {"cache_capacity", cache_capacity},
+      {"pinned_pool_size", pinned_pool_size / slot_bytes},
+      {"max_pinned_size", max_pinned_size / slot_bytes},
+      {"half of the free memory", memory::memory_budget() / slot_bytes},
+  }};
+  // A byte limit below one slot still gives one; a limit that was not given does not count.
+  if (pinned_pool_size != 0) limits[2].slots = std::max<uint64_t>(1, limits[2].slots);
+  if (max_pinned_size != 0) limits[3].slots = std::max<uint64_t>(1, limits[3].slots);
+  limits[4].slots = std::max<uint64_t>(1, limits[4].slots);
+  Limit least = {"the default of 1 GiB", std::max<uint64_t>(1, kDefaultPoolBytes / slot_bytes)};
+  if (asked != 0) least = limits[4];
+  for (const Limit& limit : limits) {
+    if (limit.slots != 0 && limit.slots < least.slots) least = limit;
+  }
+  const uint32_t slots = static_cast<uint32_t>(std::min<uint64_t>(least.slots, kMaxSlots));
+  log(LogLevel::info, "cache: %u slots of %zu bytes (%zu MiB), decided by %s", slots, slot_bytes,
+      (slots * slot_bytes) >> 20, least.name);
+  return slots;
+}
+
+}  // namespace ucm::stages::cache

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "ucm/layout.h"
+#include "ucm/options.h"
+#include "ucm/status.h"
+
+namespace ucm::stages::cache {
+
+// docs/configuration.md says what each key means.
+struct CacheOptions {
+  uint64_t buffer_number = 0;    // slots; 0 = not given
+  uint64_t cache_capacity = 0;   // blocks; 0 = not given
+  uint64_t pinned_pool_size = 0;  // bytes; 0 = not given
+  uint64_t max_pinned_size = 0;  // bytes; 0 = not given
+  bool retain = true;
+  bool prefault = true;
+  bool huge_pages = true;
+  std::string eviction_policy = "auto";
+  uint32_t copy_threads = 0;  // 0 = up to 4, as many as there are processors
+  std::chrono::nanoseconds timeout = std::chrono::seconds(30);
+
+  static constexpr std::array<std::string_view, 10> kKeys = {
+      "buffer_number", "cache_capacity", "pinned_pool_size", "max_pinned_size", "retain",
+      "prefault",      "huge_pages",     "eviction_policy",  "copy_threads",    "timeout_s"};
+
+  static Result<CacheOptions> read(const Options& options);
+  // The slots all limits allow together; says in the log which one decided. At least 1.
+  uint32_t slots(const BlockLayout& layout) const;
+};
+
+}  // namespace ucm::stages::cache

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <atomic>
+
+#include "base/eviction.h"
+#include "stages/cache/cache_flow.h"
+#include "stages/cache/cache_options.h"
+#include "store/stage.h"
+
+namespace ucm {
+namespace stages::cache {
+namespace {
+
+// The Store face of the Cache: looks here first, then below; everything that moves is CacheFlow's.
+class CacheStage : public Store {
+ public:
+  CacheStage(BlockLayout layout, std::shared_ptr<CacheFlow> flow,
+             std::unique_ptr<StageMetrics> lookups, StorePtr next)
+      : layout_(std::move(layout)),
+        flow_(std::move(flow)),
+        lookups_(std::move(lookups)),
+        next_(std::move(next)) {}
+  ~CacheStage() override { close(); }
+
+  const BlockLayout& layout() const override { return layout_; }
+  Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) override;
+  Result<size_t> lookup_prefix(std::span<const BlockKey> keys) override;
+  Status prefetch(std::span<const BlockKey> keys) override;
+  TaskPtr load(const Batch& batch) override { return start(Direction::load, batch); }
+  TaskPtr dump(const Batch& batch) override { return start(Direction::dump, batch); }
+  Status remove(std::span<const BlockKey> keys) override;
+  void close() override;
+
+ private:
+  TaskPtr start(Direction direction, const Batch& batch);
+  void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present);
+
+  const BlockLayout layout_;
+  const std::shared_ptr<CacheFlow> flow_;  // null for a lookup-only store
+  const std::unique_ptr<StageMetrics> lookups_;
+  const StorePtr next_;  // may be null
+  std::atomic<bool> closed_{false};
+};
+
+Status closed_status() { return make_status(Code::unavailable, "cache: the store is closed"); }
+
+void CacheStage::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) {
+  if (flow_) {
+    flow_->find_ready(keys, present);
+  } else {
+    std::fill(present.begin(), present.end(), 0);
+  }
+}
+
+Status CacheStage::lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) {
+  if (closed_) return closed_status();
+  find_ready(keys, present);
+  const auto hits = static_cast<size_t>(std::count(present.begin(), present.end(), 1));
+  lookups_->looked_up(keys.size(), hits);
+  if (!next_ || hits == keys.size()) return {};
+  if (hits == 0) return next_->lookup(keys, present);
+  std::vector<BlockKey> missing;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (!present[i]) missing.push_back(keys[i]);
+  }
+  std::vector<uint8_t> below(missing.size());
+  UCM_TRY(next_->lookup(missing, below));
+  for (size_t i = 0, j = 0; i < keys.size(); ++i) {
+    if (!present[i]) present[i] = below[j++];
+  }
+  return {};
+}
+
+Result<size_t> CacheStage::lookup_prefix(std::span<const BlockKey> keys) {
+  if (closed_) return closed_status();
+  std::vector<uint8_t> here(keys.size());
+  find_ready(keys, here);
+  size_t count = 0;
+  size_t hits = 0;
+  while (count < keys.size()) {
+    if (here[count]) {
+      ++count;
+      ++hits;
+      continue;
+    }
+    if (!next_) break;
+    UCM_TRY_ASSIGN(const size_t below, next_->lookup_prefix(keys.subspan(count)));
+    if (below == 0) break;
+    count += below;
+  }
+  lookups_->looked_up(keys.size(), hits);
+  return count;
+}
+
+Status CacheStage::prefetch(std::span<const BlockKey> keys) {
+  if (closed_) return closed_status();
+  if (flow_) flow_->prefetch(keys);
+  return {};
+}
+
+TaskPtr CacheStage::start(Direction direction, const Batch& batch) {
+  const auto rows = static_cast<uint32_t>(batch.rows());
+  if (closed_) return Task::finished(rows, closed_status());
+  if (!flow_) {
+    return Task::finished(
+        rows, make_status(Code::invalid_argument,
+                          "cache: this store was opened for lookups only; open it with a layout"));
+  }
+  return flow_->start(direction, batch);
+}
+
+Status CacheStage::remove(std::span<const BlockKey> keys) {
+  if (closed_) return closed_status();
+  if (flow_) flow_->remove(keys);
+  return next_ ? next_->remove(keys) : Status();
+}
+
+void CacheStage::close() {
+  if (closed_.exchange(true)) return;
+  if (flow_) flow_->drain();
+  if (next_) next_->close();
+  if (flow_) flow_->close_copier();
+}
+
+Result<StorePtr> make_cache(StageContext context) {
+  UCM_TRY_ASSIGN(const CacheOptions options, CacheOptions::read(*context.options));
+  if (!options.retain && !context.next) {
+    return make_status(Code::invalid_argument,
+                       "cache: retain=false needs a stage below that keeps the blocks");
+  }
+  auto metrics = std::make_unique<StageMetrics>(context.metrics, "cache");
+  auto lookups = std::make_unique<StageMetrics>(context.metrics, "cache");
+  std::shared_ptr<CacheFlow> flow;
+  if (!context.layout.empty()) {
+    const uint32_t slots = options.slots(context.layout);
+    UCM_TRY_ASSIGN(auto pool, Pool::make({context.layout.slot_bytes(), slots, options.huge_pages,
+                                          options.prefault, context.device}));
+    UCM_TRY_ASSIGN(auto policy, base::make_eviction_policy(options.eviction_policy, slots));
+    metrics->capacity_bytes().set(static_cast<int64_t>(slots * context.layout.slot_bytes()));
+    CacheFlow::Parts parts;
+    parts.layout = context.layout;
+    parts.slots = std::make_unique<SlotTable>(std::move(pool), std::move(policy), options.retain);
+    parts.copier = std::make_unique<transport::Copier>(context.device, options.copy_threads);
+    parts.metrics = std::move(metrics);
+    parts.next = context.next.get();
+    parts.retain = options.retain;
+    parts.timeout = options.timeout;
+    flow = std::make_shared<CacheFlow>(std::move(parts));
+  }
+  return StorePtr(std::make_unique<CacheStage>(context.layout, std::move(flow), std::move(lookups),
+                                               std::move(context.next)));
+}
+
+}  // namespace
+}  // namespace stages::cache
+
+extern const StageEntry cache_stage_entry;
+const StageEntry cache_stage_entry = {"Cache", StageRole::cache,
+                                      stages::cache::CacheOptions::kKeys, stages::cache::make_cache,
+                                      nullptr};
+
+}  // namespace ucm

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/ladder.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+
+#include "store/sent_batch.h"
+
+namespace ucm {
+namespace {
+
+// One load or dump through both stages.
+struct Passage {
+  explicit Passage(const Batch& batch)
+      : keys(batch.keys.begin(), batch.keys.end()),
+        addresses(batch.addresses.begin(), batch.addresses.end()),
+        on_row(batch.on_row),
+        task(Task::make(static_cast<uint32_t>(batch.rows()))) {}
+
+  SentBatch part(const std::vector<uint32_t>& rows) const {
+    SentBatch sent;
+    for (const uint32_t row : rows) sent.add(keys[row], addresses[row]);
+    return sent;
+  }
+  void report(uint32_t row, const Status& status) const {
+    if (on_row) on_row(row, status);
+  }
+
+  const std::vector<BlockKey> keys;
+  const std::vector<uintptr_t> addresses;
+  const std::function<void(uint32_t, const Status&)> on_row;
+  const TaskPtr task;
+};
+using PassagePtr = std::shared_ptr<Passage>;
+
+// The rows of one part of a passage that went wrong or right, gathered from several threads.
+struct RowList {
+  std::mutex mutex;
+  std::vector<uint32_t> rows;
+  void add(uint32_t row) {
+    const std::lock_guard lock(mutex);
+    rows.push_back(row);
+  }
+};
+
+class Ladder : public Store {
+ public:
+  Ladder(StorePtr upper, StorePtr lower) : upper_(std::move(upper)), lower_(std::move(lower)) {}
+  ~Ladder() override { close(); }
+
+  const BlockLayout& layout() const override { return upper_->layout(); }
+  Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) override;
+  Result<size_t> lookup_prefix(std::span<const BlockKey> keys) override;
+  Status prefetch(std::span<const BlockKey>) override { return {}; }
+  TaskPtr load(const Batch& batch) override;
+  TaskPtr dump(const Batch& batch) override;
+  Status remove(std::span<const BlockKey> keys) override;
+  void close() override {
+    upper_->close();
+    lower_->close();
+  }
+
+ private:
+  void load_upper(const PassagePtr& passage, std::vector<uint32_t> rows);
+  void load_lower(const PassagePtr& passage, std::vector<uint32_t> rows);
+  void promote(const PassagePtr& passage, std::vector<uint32_t> rows);
+
+  const StorePtr upper_;
+  const StorePtr lower_;
+};
+
+Status Ladder::lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) {
+  UCM_TRY(upper_->lookup(keys, present));
+  std::vector<BlockKey> missing;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (!present[i]) missing.push_back(keys[i]);
+  }
+  if (missing.empty()) return {};
+  std::vector<uint8_t> below(missing.size());
+  UCM_TRY(lower_->lookup(missing, below));
+  for (size_t i = 0, j = 0; i < keys.size(); ++i) {
+    if (!present[i]) present[i] = below[j++];
+  }
+  return {};
+}
+
+Result<size_t> Ladder::lookup_prefix(std::span<const BlockKey> keys) {
+  size_t count = 0;
+  while (count < keys.size()) {
+    UCM_TRY_ASSIGN(const size_t above, upper_->lookup_prefix(keys.subspan(count)));
+    count += above;
+    if (count == keys.size()) break;
+    UCM_TRY_ASSIGN(const size_t below, lower_->lookup_prefix(keys.subspan(count)));
+    if (below == 0) break;
+    count += below;
+  }
+  return count;
+}
+
+TaskPtr Ladder::load(const Batch& batch) {
+  const auto passage = std::make_shared<Passage>(batch);
+  std::vector<uint8_t> present(batch.rows());
+  if (!upper_->lookup(batch.keys, present).ok()) std::fill(present.begin(), present.end(), 0);
+  std::vector<uint32_t> above;
+  std::vector<uint32_t> below;
+  for (uint32_t row = 0; row < present.size(); ++row) {
+    (present[row] ? above : below).push_back(row);
+  }
+  load_upper(passage, std::move(above));
+  load_lower(passage, std::move(below));
+  return passage->task;
+}
+
+void Ladder::load_upper(const PassagePtr& passage, std::vector<uint32_t> rows) {
+  if (rows.empty()) return;
+  const auto failed = std::make_shared<RowList>();
+  SentBatch sent = passage->part(rows);
+  send(
+      *upper_, Direction::load, std::move(sent),
+      [passage, failed, rows](uint32_t index, const Status& status) {
+        if (!status.ok()) {
+          failed->add(rows[index]);
+          return;
+        }
+        passage->report(rows[index], status);
+        passage->task->finish_row(rows[index], status);
+      },
+      [this, passage, failed] { load_lower(passage, std::move(failed->rows)); });
+}
+
+void Ladder::load_lower(const PassagePtr& passage, std::vector<uint32_t> rows) {
+  if (rows.empty()) return;
+  const auto loaded = std::make_shared<RowList>();
+  SentBatch sent = passage->part(rows);
+  send(
+      *lower_, Direction::load, std::move(sent),
+      [passage, loaded, rows](uint32_t index, const Status& status) {
+        passage->report(rows[index], status);
+        if (status.ok()) {
+          loaded->add(rows[index]);
+        } else {
+          passage->task->finish_row(rows[index], status);
+        }
+      },
+      [this, passage, loaded] { promote(passage, std::move(loaded->rows)); });
+}
+
+// The caller keeps the rows' memory until the task is done, so they can be written up from it.
+void Ladder::promote(const PassagePtr& passage, std::vector<uint32_t> rows) {
+  if (rows.empty()) return;
+  SentBatch sent = passage->part(rows);
+  send(
+      *upper_, Direction::dump, std::move(sent),
+      [passage, rows](uint32_t index, const Status&) {
+        passage->task->finish_row(rows[index], Status());
+      },
+      [] {});
+}
+
+TaskPtr Ladder::dump(const Batch& batch) {
+  struct Pair {
+    std::atomic<uint32_t> open{2};
+    std::atomic<bool> stored{false};
+    Status failure;
+    std::mutex mutex;
+  };
+  const auto passage = std::make_shared<Passage>(batch);
+  const auto pairs = std::make_shared<std::vector<Pair>>(batch.rows());
+  SentBatch all;
+  for (size_t row = 0; row < passage->keys.size(); ++row) {
+    all.add(passage->keys[row], passage->addresses[row]);
+  }
+  const auto on_row = [passage, pairs](uint32_t row, const Status& status) {
+    Pair& pair = (*pairs)[row];
+    if (status.ok()) {
+      pair.stored = true;
+    } else {
+      const std::lock_guard lock(pair.mutex);
+      pair.failure = status;
+    }
+    if (pair.open.fetch_sub(1) != 1) return;
+    const Status outcome = pair.stored ? Status() : pair.failure;
+    passage->report(row, outcome);
+    passage->task->finish_row(row, outcome);
+  };
+  send(*lower_, Direction::dump, all, on_row, [] {});
+  send(*upper_, Direction::dump, std::move(all), on_row, [] {});
+  return passage->task;
+}
+
+Status Ladder::remove(std::span<const BlockKey> keys) {
+  Status above = upper_->remove(keys);
+  Status below = lower_->remove(keys);
+  return above.ok() ? below : above;
+}
+
+}  // namespace
+
+StorePtr make_ladder(StorePtr upper, StorePtr lower) {
+  return std::make_unique<Ladder>(std::move(upper), std::move(lower));
+}
+
+}  // namespace ucm

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "base/metric_registry.h"
+#include "ucm/batch.h"
+#include "ucm/status.h"
+
+namespace ucm {
+
+// The metrics every stage reports, labelled with its name. Handles live as long as the registry,
+// which this object keeps alive.
+class StageMetrics {
+ public:
+  StageMetrics(std::shared_ptr<base::MetricRegistry> registry, std::string stage);
+
+  void looked_up(size_t asked, size_t present) {
+    lookup_blocks_.add(asked);
+    lookup_hit_blocks_.add(present);
+  }
+  // A batch of `blocks` blocks went one way in `seconds`.
+  void transferred(Direction direction, size_t blocks, size_t bytes, double seconds);
+  // Counts a failure by cause ("no_space", "timeout", ...).
+  void failed(const Status& status, size_t blocks = 1);
+  // A stored block was dropped because it could not be trusted: "checksum", "truncated", ...
+  void dropped(const char* cause);
+
+  base::Counter& evicted() { return evicted_blocks_; }
+  base::Gauge& capacity_bytes() { return capacity_bytes_; }
+  base::Gauge& used_bytes() { return used_bytes_; }
+  base::Gauge& blocks() { return blocks_; }
+  base::Gauge& queue_depth() { return queue_depth_; }
+
+ private:
+  struct Way {
+    base::Counter& bytes;
+    base::Counter& blocks;
+    base::Histogram& seconds;
+  };
+  Way way(const char* direction);
+
+  std::shared_ptr<base::MetricRegistry> registry_;
+  const std::string stage_;
+  base::Counter& lookup_blocks_;
+  base::Counter& lookup_hit_blocks_;
+  Way load_;
+  Way dump_;
+  base::Counter& evicted_blocks_;
+  base::Gauge& capacity_bytes_;
+  base::Gauge& used_bytes_;
+  base::Gauge& blocks_;
+  base::Gauge& queue_depth_;
+};
+
+// Seconds since construction.
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace ucm

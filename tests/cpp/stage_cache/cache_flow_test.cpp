@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "cache_fixture.h"
+
+namespace ucm::test {
+namespace {
+
+TEST(Cache, ReturnsTheBytesOfAMultiShardBlockFromMemory) {
+  CacheOverMemory cache(cache_options(8));
+  const auto keys = make_keys(0, 5);
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  EXPECT_EQ(count_present(cache.store(), keys), 5u);
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+  EXPECT_EQ(cache.below().loads, 0);
+}
+
+TEST(Cache, ShowsALayerWiseBlockOnlyWhenItsLastShardHasArrived) {
+  CacheOverMemory cache(cache_options(8));
+  const auto keys = make_keys(0, 4);
+  for (uint32_t shard = 0; shard < 3; ++shard) {
+    EXPECT_EQ(count_present(cache.store(), keys), 0u) << "before shard " << shard;
+    EXPECT_EQ(cache.below().size(), 0u);
+    Buffers buffers(cache.layout(), keys.size());
+    for (size_t i = 0; i < keys.size(); ++i) buffers.fill(i, keys[i], shard);
+    const std::vector<uint32_t> shards(keys.size(), shard);
+    ASSERT_TRUE(cache.store().dump(make_batch(keys, shards, buffers))->wait(kPatience).ok());
+  }
+  EXPECT_EQ(count_present(cache.store(), keys), 4u);
+  EXPECT_EQ(cache.below().size(), 4u);
+}
+
+TEST(Cache, TakesShardsInAnyOrderWithinOneTask) {
+  CacheOverMemory cache(cache_options(8));
+  std::vector<BlockKey> keys;
+  std::vector<uint32_t> shards;
+  for (const uint32_t shard : {2u, 0u, 1u}) {
+    for (uint64_t number = 0; number < 6; ++number) {
+      keys.push_back(make_key(number));
+      shards.push_back(shard);
+    }
+  }
+  Buffers buffers(cache.layout(), keys.size());
+  for (size_t i = 0; i < keys.size(); ++i) buffers.fill(i, keys[i], shards[i]);
+  ASSERT_TRUE(cache.store().dump(make_batch(keys, shards, buffers))->wait(kPatience).ok());
+  EXPECT_EQ(load_blocks(cache.store(), make_keys(0, 6)).value(), 0u);
+}
+
+TEST(Cache, LetsATaskLargerThanThePoolFlowThroughIt) {
+  CacheOverMemory cache(cache_options(2), BlockLayout::make({5000}, 1, 0).value());
+  const auto keys = make_keys(0, 60);
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  EXPECT_EQ(cache.below().size(), 60u);
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+  EXPECT_GT(cache.metric("ucm_evicted_blocks_total"), 100);
+}
+
+TEST(Cache, FetchesABlockOnceForAllWhoAskForIt) {
+  CacheOverMemory cache(cache_options(8));
+  const auto keys = make_keys(0, 3);
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  CacheOverMemory* cold = &cache;
+  cold->below().delay_ms = 20;
+  // Push the blocks out of memory.
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(100, 8)).ok());
+  cache.below().loaded_rows = 0;
+  std::vector<std::thread> threads;
+  std::atomic<size_t> wrong{0};
+  for (int i = 0; i < 6; ++i) {
+    threads.emplace_back([&] { wrong += load_blocks(cache.store(), keys).value(); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_EQ(cache.below().loaded_rows, 3);
+}
+
+TEST(Cache, DoesNotRememberAFailedLoad) {
+  CacheOverMemory cache(cache_options(8));
+  const auto keys = make_keys(0, 2);
+  EXPECT_EQ(load_blocks(cache.store(), keys).status().code(), Code::not_found);
+  EXPECT_EQ(count_present(cache.store(), keys), 0u);
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(100, 8)).ok());
+  cache.below().fail_loads = true;
+  EXPECT_EQ(load_blocks(cache.store(), keys).status().code(), Code::io_error);
+  cache.below().fail_loads = false;
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+}
+
+TEST(Cache, SaysWhichRowsFailedAndKeepsServingAfterTheStageBelowIsFull) {
+  CacheOverMemory cache(cache_options(8), BlockLayout::make({5000}, 1, 0).value());
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(0, 3)).ok());
+  cache.below().fail_dumps = true;
+  const auto keys = make_keys(50, 2);
+  Buffers buffers(cache.layout(), 2);
+  for (size_t i = 0; i < 2; ++i) buffers.fill(i, keys[i], 0);
+  const TaskPtr task = cache.store().dump(make_batch(keys, {}, buffers));
+  EXPECT_EQ(task->wait(kPatience).code(), Code::no_space);
+  EXPECT_EQ(task->failed_rows(), (std::vector<uint32_t>{0, 1}));
+  EXPECT_EQ(load_blocks(cache.store(), make_keys(0, 3)).value(), 0u);
+}
+
+TEST(Cache, ReleasesTheCallersMemoryBeforeTheStageBelowIsDone) {
+  CacheOverMemory cache(cache_options(8), BlockLayout::make({5000}, 1, 0).value());
+  cache.below().hold();
+  const auto keys = make_keys(0, 4);
+  TaskPtr task;
+  {
+    Buffers buffers(cache.layout(), 4);
+    for (size_t i = 0; i < 4; ++i) buffers.fill(i, keys[i], 0);
+    task = cache.store().dump(make_batch(keys, {}, buffers));
+    ASSERT_TRUE(task->wait_released(kPatience).ok());
+    EXPECT_FALSE(task->done());
+  }
+  cache.below().let_go();
+  ASSERT_TRUE(task->wait(kPatience).ok());
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+}
+
+TEST(Cache, EndsWaitingRowsAtOnceWhenTheyAreCancelled) {
+  CacheOverMemory cache(cache_options(2), BlockLayout::make({5000}, 1, 0).value());
+  cache.below().hold();
+  const auto keys = make_keys(0, 6);
+  Buffers buffers(cache.layout(), 6);
+  for (size_t i = 0; i < 6; ++i) buffers.fill(i, keys[i], 0);
+  const TaskPtr task = cache.store().dump(make_batch(keys, {}, buffers));
+  EXPECT_EQ(task->wait_released(std::chrono::milliseconds(50)).code(), Code::timeout);
+  task->cancel();
+  EXPECT_EQ(task->wait_released(kPatience).code(), Code::cancelled);
+  EXPECT_TRUE(task->released());
+  cache.below().let_go();
+  EXPECT_EQ(task->wait(kPatience).code(), Code::cancelled);
+  EXPECT_EQ(task->failed_rows().size(), 4u);
+  EXPECT_EQ(count_present(cache.store(), keys), 2u);
+}
+
+TEST(Cache, ForgetsABlockThatIsRemovedWhileItIsBeingWritten) {
+  CacheOverMemory cache(cache_options(8), BlockLayout::make({5000}, 1, 0).value());
+  cache.below().hold();
+  const auto keys = make_keys(0, 1);
+  Buffers buffers(cache.layout(), 1);
+  buffers.fill(0, keys[0], 0);
+  const TaskPtr task = cache.store().dump(make_batch(keys, {}, buffers));
+  ASSERT_TRUE(task->wait_released(kPatience).ok());
+  std::thread remover([&] { EXPECT_TRUE(cache.store().remove(keys).ok()); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  cache.below().let_go();
+  remover.join();
+  EXPECT_TRUE(task->wait(kPatience).ok());
+  cache.store().close();
+  EXPECT_EQ(cache.below().size(), 0u);
+}
+
+TEST(Cache, DropsTheTailOfAChainBeforeItsHead) {
+  CacheOverMemory cache(cache_options(4), BlockLayout::make({5000}, 1, 0).value(),
+                        /*with_next=*/false);
+  const auto chain = make_keys(0, 4);
+  ASSERT_TRUE(dump_blocks(cache.store(), chain).ok());
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(100, 2)).ok());
+  EXPECT_EQ(cache.store().lookup_prefix(chain).value(), 2u);
+}
+
+TEST(Cache, ReturnsFromCloseWhileTheStageBelowHangs) {
+  CacheOverMemory cache(cache_options(8, /*timeout_s=*/0.2),
+                        BlockLayout::make({5000}, 1, 0).value());
+  cache.below().hold();
+  const auto keys = make_keys(0, 1);
+  Buffers buffers(cache.layout(), 1);
+  const TaskPtr task = cache.store().dump(make_batch(keys, {}, buffers));
+  cache.store().close();
+  EXPECT_TRUE(task->done());
+  EXPECT_EQ(cache.store().dump(make_batch(keys, {}, buffers))->status().code(), Code::unavailable);
+}
+
+TEST(Cache, RefusesABatchThatDoesNotFitTheLayout) {
+  CacheOverMemory cache(cache_options(8));
+  const auto keys = make_keys(0, 2);
+  Buffers buffers(cache.layout(), 2);
+  Batch batch = make_batch(keys, {}, buffers);
+  batch.addresses = batch.addresses.first(3);
+  EXPECT_EQ(cache.store().dump(batch)->status().code(), Code::invalid_argument);
+  const std::vector<uint32_t> shards = {0, 3};
+  EXPECT_EQ(cache.store().dump(make_batch(keys, shards, buffers))->status().code(),
+            Code::invalid_argument);
+}
+
+TEST(Cache, WithoutRetainingGivesEverySlotBackWhenItsBlockIsDone) {
+  Options options = cache_options(4);
+  options["retain"] = false;
+  CacheOverMemory cache(options, BlockLayout::make({5000}, 1, 0).value());
+  const auto keys = make_keys(0, 20);
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+  EXPECT_EQ(cache.below().loaded_rows, 20);
+  EXPECT_EQ(cache.metric("ucm_evicted_blocks_total"), 0);
+}
+
+TEST(Cache, BringsPrefetchedBlocksUpBeforeTheyAreLoaded) {
+  CacheOverMemory cache(cache_options(4), BlockLayout::make({5000}, 1, 0).value());
+  const auto keys = make_keys(0, 3);
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(100, 4)).ok());
+  ASSERT_TRUE(cache.store().prefetch(keys).ok());
+  for (int i = 0; i < 1000 && cache.below().loaded_rows < 3; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+  EXPECT_EQ(cache.below().loaded_rows, 3);
+}
+
+}  // namespace
+}  // namespace ucm::test
