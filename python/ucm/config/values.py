@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One value of the configuration -> its typed form, or a sentence that says what was expected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ucm.config.backends import split_paths
+from ucm.config.fields import Alias, Key
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:i?[bB])?\s*$")
+
+
+class Mismatch(Exception):
+    """A value that does not fit; the text says what was expected."""
+
+
+def convert(value: Any, entry: Key, alias: Alias | None = None) -> Any:
+    """The typed form of a value.
+
+    Args:
+        value: As YAML or the program gave it.
+        entry: The key.
+        alias: The other name it was written with, if any.
+
+    Raises:
+        Mismatch: The value does not fit.
+    """
+    kind = (alias.kind if alias else None) or entry.kind
+    if kind not in _KINDS:
+        raise Mismatch(f"a {kind} is expected")
+    typed = _KINDS[kind](value)
+    if alias is not None and alias.convert is not None:
+        typed = alias.convert(typed)
+    if entry.choices:
+        typed = _choice(typed, entry.choices)
+    _check_range(typed, entry)
+    return typed
+
+
+def _choice(value: Any, choices: tuple[str, ...]) -> str:
+    for choice in choices:
+        if str(value).lower() == choice.lower():
+            return choice
+    raise Mismatch(f"one of {', '.join(choices)} is expected, not {value!r}")
+
+
+def _check_range(value: Any, entry: Key) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    low, high = entry.minimum, entry.maximum
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
+        unit = f" {entry.unit}" if entry.unit else ""
+        raise Mismatch(f"{bounds}{unit} is expected, not {value!r}")
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in (0, 1) and isinstance(value, int):
+        return bool(value)
+    raise Mismatch(f"true or false is expected, not {value!r}")
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    raise Mismatch(f"a whole number is expected, not {value!r}")
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+        return float(value)
+    raise Mismatch(f"a number is expected, not {value!r}")
+
+
+def _str(value: Any) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    raise Mismatch(f"a text is expected, not {value!r}")
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, str):
+        match = _SIZE.match(value)
+        if match is None:
+            raise Mismatch(f"bytes are expected, as a number or as 4GiB, not {value!r}")
+        return int(float(match[1]) * _UNITS[match[2].lower()])
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    raise Mismatch(f"bytes are expected, as a number or as 4GiB, not {value!r}")
+
+
+def _mode(value: Any) -> int:
+    if isinstance(value, str):
+        try:
+            value = int(value.lower().removeprefix("0o"), 8)
+        except ValueError:
+            raise Mismatch(f'permissions such as "0700" are expected, not {value!r}') from None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 0o7777:
+        raise Mismatch(f'permissions such as "0700" are expected, not {value!r}')
+    return int(value)
+
+
+def _paths(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = split_paths(value)
+    if not isinstance(value, list | tuple) or not value:
+        raise Mismatch(f"a directory or a list of directories is expected, not {value!r}")
+    for each in value:
+        if not isinstance(each, str) or not each.strip():
+            raise Mismatch(f"a directory is expected, not {each!r}")
+    if len(set(value)) != len(value):
+        raise Mismatch(f"a directory stands twice: {list(value)}")
+    return tuple(value)
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple):
+        raise Mismatch(f"a list of whole numbers is expected, not {value!r}")
+    for each in value:
+        if isinstance(each, bool) or not isinstance(each, int) or each < 0:
+            raise Mismatch(f"whole numbers are expected, not {each!r}")
+    return tuple(value)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise Mismatch(f"a mapping `key: value` is expected, not {value!r}")
+
+
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "str": _str,
+    "bytes": _bytes,
+    "mode": _mode,
+    "paths": _paths,
+    "sizes": _sizes,
+    "mapping": _mapping,
+}

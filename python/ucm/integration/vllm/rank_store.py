@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One rank's open store: block ids and keys in, native tasks out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ucm.errors import UcmError
+from ucm.integration.common import parts
+from ucm.integration.vllm.metadata import LoadJob, SaveJob
+from ucm.integration.vllm.settings import Settings
+from ucm.keys import KEY_BYTES, rank_keys, spread
+from ucm.layout import AddressTable, KVLayout
+
+_log = logging.getLogger("ucm.integration.vllm")
+
+
+@dataclasses.dataclass(slots=True)
+class Transfer:
+    """A native task under way, and what it moves: some shards of ``count`` blocks."""
+
+    task: Any
+    jobs: Sequence[LoadJob] | Sequence[SaveJob]
+    keys: bytes
+    started: float
+    deadline: float
+    event: Any = None
+    """Kept until the copies have waited for it."""
+    cancelled: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many blocks."""
+        return len(self.keys) // KEY_BYTES
+
+    def failed_blocks(self) -> set[int]:
+        """Numbers of the blocks that failed, once it is done; all of them if rows are not told."""
+        if self.task.error is None:
+            return set()
+        return {row % self.count for row in self.task.failed_rows} or set(range(self.count))
+
+    def give_up_when_late(self) -> None:
+        """Cancel it once its time is up. Its memory stays borrowed until it is done."""
+        if not self.cancelled and time.monotonic() > self.deadline:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Ask for a quick end."""
+        self.cancelled = True
+        self.task.cancel()
+
+    def wait(self, limit_s: float) -> None:
+        """Wait until it is done; cancel it after ``limit_s`` and wait once more. Never raises."""
+        with contextlib.suppress(UcmError):
+            self.task.wait(limit_s)
+        if not self.task.done:
+            self.cancel()
+            with contextlib.suppress(UcmError):
+                self.task.wait(limit_s)
+
+
+class RankStore:
+    """The store of one rank, opened for the KV tensors that the engine registered.
+
+    Args:
+        settings: of the engine.
+        rank: within the engine.
+        tensors: layer name -> KV tensor.
+        num_blocks: blocks the engine allocated.
+
+    Raises:
+        UcmError: the tensors can not be described, or the store can not be opened.
+    """
+
+    def __init__(
+        self, settings: Settings, rank: int, tensors: Mapping[str, Any], num_blocks: int
+    ) -> None:
+        self._settings = settings
+        self._rank = rank
+        self._ranks = settings.ranks
+        self._part = self._ranks.part_of(rank)
+        self.layout = KVLayout.from_tensors(
+            tensors, num_blocks, settings.block_tokens, settings.group_of
+        )
+        self.block_bytes = self.layout.block_bytes
+        self.tables, self.shard_of, self.sole_layers = _cut(self.layout, settings.layerwise)
+        device = next(iter(tensors.values())).device
+        self._device = device.type
+        config = settings.config.store
+        self._one_directory = parts.shares_directory(config)
+        self.writes = self._one_directory or self._ranks.is_home_of(rank)
+        self._store = parts.open_part(
+            config,
+            rank=self._ranks.home_of(self._part),
+            sizes=(self.tables[0].sizes, len(self.tables)),
+            layout_id=self.layout.layout_id,
+            read_only=not self.writes,
+            device=(device.type, device.index or 0),
+        )
+        self.slots = self._staging_slots()
+        _log.info(
+            "rank %d: %s keeps blocks of %d tokens, %d bytes, in %d shards of %d pieces",
+            rank, config.spec, settings.block_tokens, self.block_bytes, len(self.tables),
+            len(self.tables[0].sizes),
+        )
+
+    def _staging_slots(self) -> int:
+        """How many blocks the Cache holds, as it reports it."""
+        for name, _, labels, value in self._store.metrics():
+            if name == "ucm_capacity_bytes" and labels.get("stage") == "Cache" and value:
+                return max(1, int(value) // self.block_bytes)
+        return 1 << 30
+
+    def rows(self, jobs: Sequence[LoadJob] | Sequence[SaveJob]) -> tuple[bytes, np.ndarray]:
+        """Keys and block ids of some jobs for this rank; of saves only those it writes.
+
+        Returns:
+            The keys of this rank's parts (n * 16 bytes), and int64 (n, groups).
+        """
+        if not jobs:
+            return b"", np.empty((0, self._settings.groups), dtype=np.int64)
+        keys = b"".join([job.keys for job in jobs])
+        blocks = np.concatenate([job.blocks for job in jobs])
+        if isinstance(jobs[0], SaveJob):
+            keys, blocks = self._mine(keys, blocks)
+        return rank_keys(keys, self._part, self._ranks.parts), blocks
+
+    def plain_keys(self, keys: bytes) -> bytes:
+        """The keys without a rank of keys that `rows` answered."""
+        return rank_keys(keys, self._part, self._ranks.parts)  # XOR undoes itself
+
+    def _mine(self, keys: bytes, blocks: np.ndarray) -> tuple[bytes, np.ndarray]:
+        if not self.writes:
+            return b"", blocks[:0]
+        if not self._ranks.shared or not self._one_directory:
+            return keys, blocks
+        # The ranks of a stage hold the same KV: each writes the keys that fall to it.
+        mine = spread(keys, self._ranks.stage_ranks) == self._rank % self._ranks.stage_ranks
+        return np.frombuffer(keys, dtype=f"V{KEY_BYTES}")[mine].tobytes(), blocks[mine]
+
+    def start(
+        self,
+        way: str,
+        jobs: Sequence[LoadJob] | Sequence[SaveJob],
+        keys: bytes,
+        blocks: np.ndarray,
+        shards: Sequence[int],
+    ) -> Transfer:
+        """Start moving some shards of some blocks.
+
+        Args:
+            way: ``load`` or ``dump``.
+            jobs: whose blocks they are, in order.
+            keys: of this rank's parts.
+            blocks: vLLM's block ids (n, groups).
+            shards: numbers of the shards.
+
+        Raises:
+            UcmError: it could not be started.
+        """
+        numbers = np.repeat(np.array(shards, dtype=np.uint32), len(blocks))
+        addresses = np.concatenate([self.tables[shard].addresses(blocks) for shard in shards])
+        event, handle = self._event()
+        now = time.monotonic()
+        task = getattr(self._store.native, way)(keys * len(shards), numbers, addresses, handle)
+        return Transfer(task, jobs, keys, now, now + self._settings.timeout_s, event)
+
+    def remove(self, keys: bytes) -> None:
+        """Make sure that blocks whose content is not to be trusted are not there."""
+        self._store.native.remove(keys)
+
+    def metrics(self) -> list[tuple[str, str, dict[str, str], Any]]:
+        """Samples of the stages."""
+        return self._store.metrics()
+
+    def close(self) -> None:
+        """Close the store. Idempotent."""
+        self._store.close()
+
+    def _event(self) -> tuple[Any, int]:
+        """An event after everything the engine has queued; nothing where work is not queued."""
+        if self._device == "cpu":
+            return None, 0
+        import torch
+
+        event = getattr(torch, self._device).Event()
+        event.record()
+        handle = getattr(event, f"{self._device}_event", None) or event.cuda_event
+        return event, int(handle)
+
+
+def _cut(
+    layout: KVLayout, layerwise: bool
+) -> tuple[list[AddressTable], dict[str, int], frozenset[str]]:
+    """The shards' address tables, the shard of each layer, and the layers that are a whole shard."""
+    shards = layout.shards() if layerwise else None
+    if shards is None:
+        if layerwise:
+            _log.warning("use_layerwise: the layers differ in size; they are moved together")
+        return [layout.bulk()], {}, frozenset()
+    names = {name: number for number, (members, _) in enumerate(shards) for name in members}
+    sole = frozenset(members[0] for members, _ in shards if len(members) == 1)
+    return [table for _, table in shards], names, sole

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both roles of the connector derive from vLLM's and ucm's configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ucm.config import UcmConfig, load_config
+from ucm.errors import ConfigError, Unsupported
+from ucm.integration.common import parts
+from ucm.integration.vllm import compat
+from ucm.integration.vllm.identity import RankPlan, make_namespace
+
+_TUNING: dict[str, Any] = {
+    "async_load": None,
+    "lookup_wait_s": 0.01,
+    "lookup_timeout_s": 1.0,
+    "breaker_failures": 5,
+    "breaker_delay_s": 5.0,
+}
+"""Keys of the connector and their defaults."""
+_log = logging.getLogger("ucm.integration.vllm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything a role needs to know. Immutable; equal in the scheduler and in the workers."""
+
+    config: UcmConfig
+    namespace: bytes
+    """Digest of the namespace."""
+    block_tokens: int
+    """Tokens per block, over all context-parallel ranks."""
+    groups: int
+    """KV cache groups; each has its own block ids."""
+    group_of: dict[str, int]
+    """Layer name -> KV cache group."""
+    ranks: RankPlan
+    layerwise: bool
+    async_load: bool
+    events: bool
+    lookup_wait_s: float
+    """How long a lookup of slow storage may hold up the scheduler."""
+    lookup_timeout_s: float
+    """After which a lookup counts as failed."""
+    timeout_s: float
+    """Limit of one transfer."""
+    breaker_failures: int
+    breaker_delay_s: float
+
+
+def read_settings(vllm_config: Any, kv_cache_config: Any) -> Settings:
+    """Read and check the configuration of an engine.
+
+    Raises:
+        ConfigError: ucm's configuration can not be used.
+        Unsupported: the engine keeps state that this connector can not store.
+    """
+    config, tuning = read_config(vllm_config.kv_transfer_config.kv_connector_extra_config)
+    parts.check_spec(config.store)
+    block_tokens = _check_block_size(config, vllm_config)
+    groups = compat.kv_groups(kv_cache_config)
+    _check_groups(groups, vllm_config)
+    events = getattr(vllm_config, "kv_events_config", None)
+    return Settings(
+        config=config,
+        namespace=make_namespace(vllm_config, block_tokens).digest(),
+        block_tokens=block_tokens,
+        groups=max(1, len(groups)),
+        group_of={name: at for at, (names, _) in enumerate(groups) for name in names},
+        ranks=RankPlan.of(vllm_config),
+        layerwise=config.use_layerwise,
+        async_load=_choose_async(config, tuning["async_load"], vllm_config, len(groups)),
+        events=bool(getattr(events, "enable_kv_cache_events", False)),
+        lookup_wait_s=float(tuning["lookup_wait_s"]),
+        lookup_timeout_s=float(tuning["lookup_timeout_s"]),
+        timeout_s=config.store.timeout_s or 30.0,
+        breaker_failures=int(tuning["breaker_failures"]),
+        breaker_delay_s=float(tuning["breaker_delay_s"]),
+    )
+
+
+def read_config(extra_config: Mapping[str, Any] | None) -> tuple[UcmConfig, dict[str, Any]]:
+    """ucm's configuration, and the connector's own keys, of a `kv_connector_extra_config`."""
+    extra = dict(extra_config or {})
+    known = {field.name for field in dataclasses.fields(UcmConfig)}
+    tuning = {name: extra.pop(name, value) for name, value in _TUNING.items() if name not in known}
+    config = load_config(extra)
+    return config, {name: getattr(config, name, tuning.get(name)) for name in _TUNING}
+
+
+def _check_block_size(config: UcmConfig, vllm_config: Any) -> int:
+    engine = int(vllm_config.cache_config.block_size)
+    engine *= compat.context_parallel_size(vllm_config)
+    wanted = config.store.block_size
+    if wanted is not None and wanted != engine:
+        raise ConfigError(
+            f"block_size is {wanted} tokens in ucm's configuration and {engine} in the engine: "
+            f"leave it out, write {engine}, or start vLLM with --block-size {wanted}",
+            key="block_size",
+        )
+    return engine
+
+
+def _check_groups(groups: list[tuple[list[str], Any]], vllm_config: Any) -> None:
+    for names, spec in groups:
+        if not compat.is_attention_group(spec):
+            raise Unsupported(
+                f"layers such as {names[0]} keep a {type(spec).__name__}; only the KV of "
+                "attention layers can be stored"
+            )
+    sizes = {int(spec.block_size) for _, spec in groups}
+    if len(sizes) > 1:
+        raise Unsupported(f"KV cache groups with blocks of {sorted(sizes)} tokens")
+    if groups and sizes != {int(vllm_config.cache_config.block_size)}:
+        raise Unsupported(
+            f"blocks of {sizes.pop()} tokens in the KV cache, but a block size of "
+            f"{vllm_config.cache_config.block_size} in the engine"
+        )
+    if len(groups) > 1 and not compat.CAN_REPORT_FAILED_REQUESTS:
+        raise Unsupported(
+            "this vLLM can not take back a load when there are several KV cache groups; "
+            "0.30 and later can, or start it with --disable-hybrid-kv-cache-manager"
+        )
+
+
+def _choose_async(
+    config: UcmConfig, async_load: bool | None, vllm_config: Any, groups: int
+) -> bool:
+    """Whether loads run between the steps of the engine.
+
+    A load inside a step that fails can only be taken back when no later step has been scheduled
+    on top of it, and only where block ids are unique.
+    """
+    if not compat.KEEPS_BLOCKS_OF_ABORTED_LOADS:
+        if async_load:
+            _log.warning("async_load: this vLLM frees the blocks of aborted loads; loading in steps")
+        return False
+    reasons = []
+    if compat.runs_ahead(vllm_config):
+        reasons.append("asynchronous scheduling is on (--no-async-scheduling turns it off)")
+    if groups > 1:
+        reasons.append("there are several KV cache groups")
+    wanted = (not config.use_layerwise) if async_load is None else async_load
+    if reasons and not wanted:
+        what = "layer-wise loading" if config.use_layerwise else "loading inside a step"
+        _log.info("%s is not used because %s; loads run between steps", what, " and ".join(reasons))
+    return wanted or bool(reasons)

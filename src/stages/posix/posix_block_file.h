@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "io/aligned_buffer.h"
+#include "io/files.h"
+#include "io/paths.h"
+#include "stages/posix/posix_trailer.h"
+#include "ucm/layout.h"
+#include "ucm/status.h"
+
+namespace ucm::posix {
+
+enum class Finding : uint8_t {
+  sound,
+  absent,
+  other_layout,  // a sound block, written for another layout: not ours to judge
+  damaged,
+};
+
+// What a look at a block file found. I/O errors are a Status instead: they say nothing about it.
+struct BlockReport {
+  Finding finding = Finding::absent;
+  const char* cause = "absent";  // one word for metrics and messages
+  Trailer trailer;               // when sound
+  io::File file;                 // open unless absent
+  io::PathInfo info;
+};
+
+// Reads payload and trailer into `buffer` (kAlign-aligned, file_bytes of the layout's block) in one
+// go and checks everything but, unless `check_payload`, the digest of the payload.
+Result<BlockReport> read_block_file(const std::string& path, const BlockKey& key,
+                                    const BlockLayout& layout, bool direct, bool check_payload,
+                                    std::byte* buffer);
+
+// Checks size and trailer only. An empty layout accepts any block that is sound in itself.
+Result<BlockReport> examine_block_file(const std::string& path, const BlockKey& key,
+                                       const BlockLayout& layout);
+
+// A block ready to be written: the payload in place, and a page or two of our own that hold the
+// payload's last partial page, zeros up to 4 KiB and the trailer.
+class BlockImage {
+ public:
+  // Digests the payload. out_of_memory without memory for the tail.
+  static Result<BlockImage> make(const BlockKey& key, const BlockLayout& layout,
+                                 const std::byte* payload, int64_t written_ns);
+
+  Status write(const io::File& file) const;
+  uint64_t bytes() const { return head_bytes_ + tail_.bytes(); }
+
+ private:
+  const std::byte* payload_ = nullptr;
+  size_t head_bytes_ = 0;  // whole pages written straight from the payload
+  io::AlignedBuffer tail_;
+};
+
+}  // namespace ucm::posix

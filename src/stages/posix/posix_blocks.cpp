@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/posix/posix_blocks.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "stages/posix/posix_calls.h"
+
+namespace ucm::posix {
+namespace {
+
+// verify = sample checks one payload in so many.
+constexpr uint32_t kSampleOneIn = 64;
+constexpr int64_t kUseNoteNs = 60'000'000'000;
+constexpr std::chrono::milliseconds kFirstPause{20};
+constexpr std::chrono::milliseconds kLongestPause{1000};
+
+// Errors that may go away by themselves: a flaky path to a server or a stale handle.
+bool worth_retrying(const Status& status) {
+  return status.code() == Code::io_error || status.code() == Code::timeout;
+}
+
+Status not_stored(const BlockKey& key) {
+  return make_status(Code::not_found, "posix: block %s is not stored", key.prefix().c_str());
+}
+
+}  // namespace
+
+BlockSet::BlockSet(const PosixOptions& options, const BlockLayout& layout, bool read_only,
+                   std::shared_ptr<StageMetrics> metrics)
+    : options_(options),
+      layout_(layout),
+      read_only_(read_only),
+      metrics_(std::move(metrics)),
+      presence_(options.lookup_ttl_s) {}
+
+Result<std::shared_ptr<BlockSet>> BlockSet::open(const PosixOptions& options,
+                                                 const BlockLayout& layout, bool read_only,
+                                                 std::shared_ptr<StageMetrics> metrics) {
+  std::shared_ptr<BlockSet> set(new BlockSet(options, layout, read_only, std::move(metrics)));
+  for (const std::string& path : options.roots) {
+    UCM_TRY_ASSIGN(auto root, BlockRoot::open(path, options, read_only));
+    set->roots_.push_back(std::move(root));
+  }
+  return set;
+}
+
+template <typename Call>
+Status BlockSet::retry(Clock::time_point deadline, Call call) {
+  Status status = call();
+  auto pause = kFirstPause;
+  for (uint32_t attempt = 0; attempt < options_.retry_count; ++attempt) {
+    if (!worth_retrying(status) || Clock::now() + pause >= deadline) break;
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, kLongestPause);
+    status = call();
+  }
+  return status;
+}
+
+bool BlockSet::check_payload() {
+  switch (options_.verify) {
+    case Verify::never:
+      return false;
+    case Verify::sample:
+      return reads_.fetch_add(1, std::memory_order_relaxed) % kSampleOneIn == 0;
+    default:
+      return true;
+  }
+}
+
+bool BlockSet::right_size(uint64_t bytes) const {
+  if (!layout_.empty()) return bytes == file_bytes(layout_.block_bytes());
+  return bytes >= file_bytes(1) && bytes % kAlign == 0;
+}
+
+bool BlockSet::known(std::span<const BlockKey> keys, std::span<uint8_t> present) const {
+  if (options_.lookup_ttl_s == 0) return false;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const PresenceTable::Answer answer = presence_.find(keys[i]);
+    if (answer == PresenceTable::Answer::unknown) return false;
+    present[i] = answer == PresenceTable::Answer::present ? 1 : 0;
+  }
+  return true;
+}
+
+Result<uint8_t> BlockSet::has(const BlockKey& key) {
+  const PresenceTable::Answer known = presence_.find(key);
+  if (known != PresenceTable::Answer::unknown) {
+    return static_cast<uint8_t>(known == PresenceTable::Answer::present);
+  }
+  Status failure;
+  size_t failed = 0;
+  for (size_t step = 0; step < roots_.size(); ++step) {
+    const auto bytes = root(home(key), step).size_of(key);
+    if (bytes.ok() && right_size(bytes.value())) {
+      presence_.note(key, true);
+      return uint8_t{1};
+    }
+    if (bytes.ok() || bytes.status().code() == Code::not_found) continue;
+    failure = bytes.status();
+    metrics_->failed(failure);
+    ++failed;
+  }
+  if (failed == roots_.size()) return failure;
+  // What a failing root may hold is not known to be absent.
+  if (failed == 0) presence_.note(key, false);
+  return uint8_t{0};
+}
+
+Status BlockSet::judge(const BlockKey& key, const BlockRoot& root, const BlockReport& report) {
+  switch (report.finding) {
+    case Finding::sound:
+      return {};
+    case Finding::absent:
+      return not_stored(key);
+    case Finding::other_layout:
+      presence_.refuse(key);
+      metrics_->dropped(report.cause);
+      return make_status(Code::not_found,
+                         "posix: block %s in %s is written for another layout, it is not used",
+                         key.prefix().c_str(), root.path().c_str());
+    case Finding::damaged:
+      break;
+  }
+  metrics_->dropped(report.cause);
+  if (!read_only_) {
+    metrics_->blocks().add(-1);
+    metrics_->used_bytes().add(-static_cast<int64_t>(report.info.bytes));
+  }
+  return make_status(Code::not_found, "posix: block %s in %s is damaged (%s), it is not used",
+                     key.prefix().c_str(), root.path().c_str(), report.cause);
+}
+
+Status BlockSet::read_once(const BlockKey& key, std::byte* buffer, BlockReport* report) {
+  Status failure;
+  Status miss = not_stored(key);
+  for (size_t step = 0; step < roots_.size(); ++step) {
+    BlockRoot& place = root(home(key), step);
+    auto found = place.read(key, layout_, check_payload(), buffer);
+    if (!found.ok()) {
+      failure = found.status();
+      continue;
+    }
+    *report = std::move(found).value();
+    Status status = judge(key, place, *report);
+    if (status.ok()) return status;
+    if (report->finding != Finding::absent) miss = std::move(status);
+  }
+  return failure.ok() ? miss : failure;
+}
+
+Status BlockSet::read(const BlockKey& key, std::byte* buffer, Clock::time_point deadline,
+                      BlockReport* report) {
+  Status status = retry(deadline, [&] { return read_once(key, buffer, report); });
+  // A refusal says more than an absence and is kept.
+  if (status.code() == Code::not_found && report->finding != Finding::other_layout) {
+    presence_.note(key, false);
+  }
+  return status;
+}
+
+Status BlockSet::find_stored(const BlockKey& key) {
+  for (size_t step = 0; step < roots_.size(); ++step) {
+    BlockRoot& place = root(home(key), step);
+    const auto found = place.examine(key, layout_);
+    // Whether a root that fails has the block does not matter: writing it again is safe.
+    if (!found.ok()) continue;
+    if (found.value().finding == Finding::other_layout) {
+      return make_status(Code::unsupported,
+                         "posix: block %s is stored in %s for another layout; keys of different "
+                         "layouts must differ",
+                         key.prefix().c_str(), place.path().c_str());
+    }
+    if (judge(key, place, found.value()).ok()) return {};
+  }
+  return not_stored(key);
+}
+
+Status BlockSet::write_once(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
+                            const std::function<bool()>& wanted, size_t first) {
+  Status failure;
+  for (size_t step = 0; step < roots_.size(); ++step) {
+    const auto ours = root(first, step).write(key, layout_, image, modified_ns, wanted);
+    if (ours.ok()) {
+      if (ours.value()) {
+        metrics_->blocks().add(1);
+        metrics_->used_bytes().add(static_cast<int64_t>(image.bytes()));
+      }
+      presence_.note(key, true);
+      return {};
+    }
+    if (failure.ok()) failure = ours.status();
+    const Code code = ours.status().code();
+    if (code == Code::cancelled || code == Code::unsupported) break;
+  }
+  return failure;
+}
+
+Status BlockSet::write(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
+                       Clock::time_point deadline, const std::function<bool()>& wanted) {
+  const size_t first = options_.path_strategy == PathStrategy::hash
+                           ? home(key)
+                           : next_root_.fetch_add(1, std::memory_order_relaxed) % roots_.size();
+  return retry(deadline,
+               [&] { return write_once(key, image, modified_ns, wanted, first); });
+}
+
+Status BlockSet::remove(const BlockKey& key) {
+  Status failure;
+  for (const auto& place : roots_) {
+    const auto freed = place->remove(key);
+    if (!freed.ok()) {
+      failure = freed.status();
+    } else if (freed.value() > 0) {
+      metrics_->blocks().add(-1);
+      metrics_->used_bytes().add(-static_cast<int64_t>(freed.value()));
+    }
+  }
+  if (failure.ok()) {
+    presence_.note(key, false);
+  } else {
+    presence_.forget(key);
+  }
+  return failure;
+}
+
+void BlockSet::note_use(const BlockReport& report, int64_t unix_ns) const {
+  if (read_only_ || options_.capacity_bytes == 0 || !report.file) return;
+  if (unix_ns - report.info.modified_ns < kUseNoteNs) return;
+  set_modified(report.file, unix_ns);
+}
+
+}  // namespace ucm::posix

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/posix/posix_collector.h"
+
+#include <algorithm>
+#include <chrono>
+#include <new>
+#include <vector>
+
+#include "io/paths.h"
+#include "stages/posix/posix_root.h"
+#include "stages/posix/posix_walk.h"
+#include "ucm/log.h"
+
+namespace ucm::posix {
+namespace {
+
+constexpr int64_t kTemporaryLifeNs = 3'600'000'000'000;
+// How soon writes of other processes are noticed, and how soon a lease held elsewhere is tried.
+constexpr std::chrono::seconds kPeriod{60};
+constexpr std::chrono::seconds kIdlePeriod{3600};
+constexpr std::chrono::seconds kLeaseRetry{2};
+constexpr uint32_t kRenewEvery = 256;  // files
+
+struct Candidate {
+  BlockKey key;
+  int64_t modified_ns = 0;
+  uint64_t bytes = 0;
+};
+
+struct RootUsage {
+  std::vector<Candidate> blocks;
+  uint64_t bytes = 0;
+};
+
+}  // namespace
+
+// Shared with the thread, which may be left behind in a hung system call.
+struct Collector::State {
+  PosixOptions options;
+  std::shared_ptr<StageMetrics> metrics;
+  std::function<void(const BlockKey&)> on_evicted;
+  uint64_t wake_bytes = 0;
+  std::atomic<uint64_t> fresh_bytes{0};
+  std::atomic<bool> closed{false};
+  std::mutex mutex;
+  std::condition_variable changed;
+  uint32_t steps = 0;  // of the pass, to renew the lease now and then
+
+  bool collects() const { return options.capacity_bytes > 0; }
+  bool due() const { return collects() && fresh_bytes.load() >= wake_bytes; }
+  // Whether the pass may go on.
+  bool step(CollectorLease* lease) {
+    if (closed.load()) return false;
+    return ++steps % kRenewEvery != 0 || lease->renew();
+  }
+  Result<bool> measure(const std::string& root, CollectorLease* lease, RootUsage* usage);
+  Result<bool> evict(const std::string& root, CollectorLease* lease, RootUsage* usage);
+  // False: the lease is held elsewhere.
+  Result<bool> pass();
+};
+
+Result<bool> Collector::State::measure(const std::string& root, CollectorLease* lease,
+                                       RootUsage* usage) {
+  WalkHooks hooks;
+  hooks.on_block = [&](const BlockKey& key, const std::string& path) {
+    const auto info = io::path_info(path);
+    if (info.ok()) {
+      usage->blocks.push_back({key, info.value().modified_ns, info.value().bytes});
+      usage->bytes += info.value().bytes;
+    }
+    return step(lease);
+  };
+  hooks.on_temporary = [&](const std::string& path) {
+    const auto info = io::path_info(path);
+    if (info.ok() && lease->server_now_ns() - info.value().modified_ns > kTemporaryLifeNs) {
+      (void)io::unlink_file(path);
+    }
+    return step(lease);
+  };
+  return walk_root(root, hooks);
+}
+
+Result<bool> Collector::State::evict(const std::string& root, CollectorLease* lease,
+                                     RootUsage* usage) {
+  const auto capacity = static_cast<double>(options.capacity_bytes);
+  if (!collects() || static_cast<double>(usage->bytes) <= capacity * options.eviction_high) {
+    return true;
+  }
+  const auto goal = static_cast<uint64_t>(capacity * options.eviction_low);
+  std::sort(usage->blocks.begin(), usage->blocks.end(),
+            [](const Candidate& a, const Candidate& b) { return a.modified_ns < b.modified_ns; });
+  size_t left = 0;
+  for (; left < usage->blocks.size() && usage->bytes > goal; ++left) {
+    if (!step(lease)) return false;
+    const Candidate& block = usage->blocks[left];
+    const Status status = io::unlink_file(block_path(root, block.key));
+    if (!status.ok() && status.code() != Code::not_found) return status;
+    on_evicted(block.key);
+    usage->bytes -= block.bytes;
+    if (status.ok()) metrics->evicted().add();
+  }
+  usage->blocks.erase(usage->blocks.begin(),
+                      usage->blocks.begin() + static_cast<ptrdiff_t>(left));
+  return true;
+}
+
+Result<bool> Collector::State::pass() {
+  CollectorLease lease(options.roots.front());
+  UCM_TRY_ASSIGN(const bool ours, lease.acquire(options.file_mode));
+  if (!ours) return false;
+  fresh_bytes.store(0);
+  uint64_t blocks = 0;
+  uint64_t bytes = 0;
+  Status failure;
+  for (const std::string& root : options.roots) {
+    RootUsage usage;
+    auto complete = measure(root, &lease, &usage);
+    if (complete.ok() && complete.value()) complete = evict(root, &lease, &usage);
+    if (complete.ok() && !complete.value()) return true;
+    // One root that fails does not keep the others from being collected.
+    if (!complete.ok()) failure = complete.status();
+    blocks += usage.blocks.size();
+    bytes += usage.bytes;
+  }
+  UCM_TRY(failure);
+  metrics->blocks().set(static_cast<int64_t>(blocks));
+  metrics->used_bytes().set(static_cast<int64_t>(bytes));
+  return true;
+}
+
+void Collector::run(const std::shared_ptr<State>& state) {
+  std::unique_lock lock(state->mutex);
+  while (!state->closed.load()) {
+    lock.unlock();
+    Result<bool> ended = false;
+    try {
+      ended = state->pass();
+    } catch (const std::bad_alloc&) {
+      ended = make_status(Code::out_of_memory, "no memory for the list of blocks");
+    }
+    if (!ended.ok()) {
+      log(LogLevel::warning, "posix: collection: %s", ended.status().to_string().c_str());
+    }
+    const std::chrono::seconds pause = ended.ok() && !ended.value() ? kLeaseRetry
+                                       : state->collects()          ? kPeriod
+                                                                    : kIdlePeriod;
+    lock.lock();
+    // After a pass that could not be made, new bytes do not start the next one at once.
+    const bool wakeable = ended.ok() && ended.value();
+    state->changed.wait_for(lock, pause, [&] {
+      return state->closed.load() || (wakeable && state->due());
+    });
+  }
+}
+
+Collector::Collector(const PosixOptions& options, std::shared_ptr<StageMetrics> metrics,
+                     std::function<void(const BlockKey&)> on_evicted)
+    : state_(std::make_shared<State>()), crew_("ucm-posix-gc", 1) {
+  state_->options = options;
+  state_->metrics = std::move(metrics);
+  state_->on_evicted = std::move(on_evicted);
+  const double band = options.eviction_high - options.eviction_low;
+  state_->wake_bytes = std::max<uint64_t>(
+      1, static_cast<uint64_t>(static_cast<double>(options.capacity_bytes) * band / 4));
+  const std::shared_ptr<State> state = state_;
+  crew_.submit(base::Lane::normal, [state] { run(state); });
+}
+
+void Collector::wrote(uint64_t bytes) {
+  if (!state_->collects()) return;
+  const uint64_t before = state_->fresh_bytes.fetch_add(bytes);
+  if (before < state_->wake_bytes && before + bytes >= state_->wake_bytes) {
+    const std::lock_guard lock(state_->mutex);
+    state_->changed.notify_all();
+  }
+}
+
+void Collector::out_of_space() { wrote(state_->wake_bytes); }
+
+void Collector::close() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->closed.store(true);
+    state_->changed.notify_all();
+  }
+  crew_.close(std::chrono::milliseconds(500));
+}
+
+}  // namespace ucm::posix

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/posix/posix_engine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+namespace ucm::posix {
+namespace {
+
+// Lookups are short calls; a few threads hide the round trips of a network file system.
+constexpr uint32_t kLookupThreads = 4;
+// A prefix is asked for in strides that double, so that a miss at its head costs little.
+constexpr size_t kFirstStride = 32;
+constexpr size_t kLongestStride = 1024;
+// Rows further back in a batch count as used a little earlier: tails are collected before heads.
+constexpr int64_t kRowAgeNs = 1000;
+// What a crew may take to end after all transfers have ended.
+constexpr std::chrono::milliseconds kPatience{500};
+
+Status closed_status() { return make_status(Code::unavailable, "posix: the store is closed"); }
+
+int64_t use_time(const Transfer& transfer, uint32_t row) {
+  return transfer.started_ns() - static_cast<int64_t>(row) * kRowAgeNs;
+}
+
+}  // namespace
+
+PosixEngine::PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> blocks,
+                         bool read_only, std::shared_ptr<StageMetrics> metrics)
+    : options_(options),
+      blocks_(std::move(blocks)),
+      metrics_(std::move(metrics)),
+      watch_([this](uint32_t stuck) { stuck_.fetch_add(stuck); }),
+      desk_(std::min(options.io_threads, kLookupThreads), options.timeout()) {
+  if (!read_only) {
+    collector_ = std::make_unique<Collector>(
+        options, metrics_, [set = blocks_](const BlockKey& key) { set->note_evicted(key); });
+  }
+  if (!blocks_->layout().empty()) {
+    crew_ = std::make_unique<WorkerCrew>("ucm-posix-io", options.io_threads);
+  }
+}
+
+Status PosixEngine::ask_present(std::span<const BlockKey> keys, std::span<uint8_t> present) {
+  if (closed_.load()) return closed_status();
+  // What was asked a moment ago costs neither a thread nor a system call.
+  if (blocks_->known(keys, present)) return {};
+  return desk_.ask(keys, [set = blocks_](const BlockKey& key) { return set->has(key); }, present);
+}
+
+Status PosixEngine::lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) {
+  UCM_TRY(ask_present(keys, present));
+  metrics_->looked_up(keys.size(), static_cast<size_t>(std::count(present.begin(), present.end(),
+                                                                  uint8_t{1})));
+  return {};
+}
+
+Result<size_t> PosixEngine::lookup_prefix(std::span<const BlockKey> keys) {
+  std::vector<uint8_t> present(std::min(keys.size(), kLongestStride));
+  size_t count = 0;
+  for (size_t stride = kFirstStride; count < keys.size();
+       stride = std::min(stride * 2, kLongestStride)) {
+    const size_t asked = std::min(stride, keys.size() - count);
+    const std::span<uint8_t> answers(present.data(), asked);
+    UCM_TRY(ask_present(keys.subspan(count, asked), answers));
+    const auto miss = std::find(answers.begin(), answers.end(), uint8_t{0});
+    count += static_cast<size_t>(miss - answers.begin());
+    if (miss != answers.end()) break;
+  }
+  metrics_->looked_up(keys.size(), count);
+  return count;
+}
+
+Status PosixEngine::remove(std::span<const BlockKey> keys) {
+  if (closed_.load()) return closed_status();
+  std::vector<uint8_t> answers(keys.size());
+  return desk_.ask(
+      keys,
+      [set = blocks_](const BlockKey& key) -> Result<uint8_t> {
+        UCM_TRY(set->remove(key));
+        return uint8_t{1};
+      },
+      answers);
+}
+
+TaskPtr PosixEngine::submit(Direction direction, const Batch& batch) {
+  const auto rows = static_cast<uint32_t>(batch.rows());
+  Status refusal;
+  if (closed_.load()) refusal = closed_status();
+  if (stuck_.load() >= static_cast<int64_t>(options_.io_threads)) {
+    refusal = make_status(Code::unavailable,
+                          "posix: the storage has not answered any of %u calls in time",
+                          options_.io_threads);
+  }
+  if (!refusal.ok()) {
+    metrics_->failed(refusal, rows);
+    return Task::finished(rows, std::move(refusal));
+  }
+  if (rows == 0) return Task::finished(0, {});
+  const auto transfer = std::make_shared<Transfer>(direction, batch, options_.timeout(),
+                                                   blocks_->layout().block_bytes(), metrics_);
+  watch_.add(transfer);
+  const base::Lane lane =
+      direction == Direction::load ? base::Lane::urgent : base::Lane::normal;
+  for (uint32_t row = 0; row < rows; ++row) {
+    metrics_->queue_depth().add(1);
+    const bool accepted = crew_->submit(
+        lane, [engine = shared_from_this(), transfer, row] { engine->run_row(transfer, row); });
+    if (accepted) continue;
+    metrics_->queue_depth().add(-1);
+    if (transfer->start(row)) transfer->finish(row, closed_status(), false);
+  }
+  return transfer->task();
+}
+
+void PosixEngine::run_row(const TransferPtr& transfer, uint32_t row) {
+  metrics_->queue_depth().add(-1);
+  if (!transfer->start(row)) return;
+  try {
+    if (transfer->direction() == Direction::load) {
+      load_row(*transfer, row);
+    } else {
+      dump_row(*transfer, row);
+    }
+  } catch (const std::bad_alloc&) {
+    finish(*transfer, row,
+           make_status(Code::out_of_memory, "posix: block %s: no memory",
+                       transfer->key(row).prefix().c_str()),
+           false);
+  }
+}
+
+void PosixEngine::finish(Transfer& transfer, uint32_t row, const Status& status, bool moved) {
+  if (!transfer.finish(row, status, moved)) stuck_.fetch_sub(1);
+}
+
+void PosixEngine::load_row(Transfer& transfer, uint32_t row) {
+  transfer.loosen(row);
+  // A buffer of our own: the caller's memory must not be written after the row was given up, and
+  // stays as it is when the block turns out to be damaged.
+  io::AlignedBuffer buffer = take_buffer();
+  if (!buffer) {
+    finish(transfer, row,
+           make_status(Code::out_of_memory, "posix: no memory for a buffer of %zu bytes",
+                       blocks_->buffer_bytes()),
+           false);
+    return;
+  }
+  BlockReport report;
+  const Status status =
+      blocks_->read(transfer.key(row), buffer.data(), transfer.deadline(), &report);
+  if (status.ok() && transfer.hold(row)) {
+    std::memcpy(transfer.memory(row), buffer.data(), blocks_->layout().slot_bytes());
+  }
+  finish(transfer, row, status, true);
+  give_buffer(std::move(buffer));
+  if (status.ok()) blocks_->note_use(report, use_time(transfer, row));
+}
+
+void PosixEngine::dump_row(Transfer& transfer, uint32_t row) {
+  const BlockKey& key = transfer.key(row);
+  transfer.loosen(row);
+  const Status stored = blocks_->find_stored(key);
+  if (stored.code() != Code::not_found) return finish(transfer, row, stored, false);
+  if (!transfer.hold(row)) return finish(transfer, row, {}, false);
+  auto image = BlockImage::make(key, blocks_->layout(), transfer.memory(row),
+                                transfer.started_ns());
+  // From here on only system calls touch the caller's memory. If it is given up and changes under
+  // a call that hangs, what was written is dropped, or does not match its checksum.
+  transfer.loosen(row);
+  if (!image.ok()) return finish(transfer, row, image.status(), false);
+  Status status =
+      blocks_->write(key, image.value(), use_time(transfer, row), transfer.deadline(),
+                     [&] { return !transfer.given_up(row); });
+  if (collector_) {
+    if (status.ok()) collector_->wrote(image.value().bytes());
+    if (status.code() == Code::no_space) collector_->out_of_space();
+  }
+  const bool moved = status.ok();
+  finish(transfer, row,
+         std::move(status).with_context("posix: dump of block " + key.prefix()), moved);
+}
+
+io::AlignedBuffer PosixEngine::take_buffer() {
+  {
+    const std::lock_guard lock(buffers_mutex_);
+    if (!buffers_.empty()) {
+      io::AlignedBuffer buffer = std::move(buffers_.back());
+      buffers_.pop_back();
+      return buffer;
+    }
+  }
+  return io::AlignedBuffer::make(blocks_->buffer_bytes());
+}
+
+void PosixEngine::give_buffer(io::AlignedBuffer buffer) {
+  const std::lock_guard lock(buffers_mutex_);
+  buffers_.push_back(std::move(buffer));
+}
+
+void PosixEngine::close() {
+  if (closed_.exchange(true)) return;
+  watch_.close();
+  if (collector_) collector_->close();
+  desk_.close();
+  if (crew_) crew_->close(kPatience);
+}
+
+}  // namespace ucm::posix

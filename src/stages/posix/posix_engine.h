@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "io/aligned_buffer.h"
+#include "stages/posix/posix_blocks.h"
+#include "stages/posix/posix_collector.h"
+#include "stages/posix/posix_crew.h"
+#include "stages/posix/posix_inquiry.h"
+#include "stages/posix/posix_options.h"
+#include "stages/posix/posix_transfer.h"
+#include "ucm/batch.h"
+
+namespace ucm::posix {
+
+// The threads of the Posix stage and what runs on them. Shared with its own jobs: one that hangs in
+// the storage keeps the engine alive after `close`. Thread-safe.
+class PosixEngine : public std::enable_shared_from_this<PosixEngine> {
+ public:
+  PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> blocks, bool read_only,
+              std::shared_ptr<StageMetrics> metrics);
+
+  Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present);
+  Result<size_t> lookup_prefix(std::span<const BlockKey> keys);
+  Status remove(std::span<const BlockKey> keys);
+  // The batch fits the layout.
+  TaskPtr submit(Direction direction, const Batch& batch);
+  // Ends all transfers, by their deadlines at the latest.
+  void close();
+
+ private:
+  Status ask_present(std::span<const BlockKey> keys, std::span<uint8_t> present);
+  void run_row(const TransferPtr& transfer, uint32_t row);
+  void load_row(Transfer& transfer, uint32_t row);
+  void dump_row(Transfer& transfer, uint32_t row);
+  void finish(Transfer& transfer, uint32_t row, const Status& status, bool moved);
+  io::AlignedBuffer take_buffer();
+  void give_buffer(io::AlignedBuffer buffer);
+
+  const PosixOptions options_;
+  const std::shared_ptr<BlockSet> blocks_;
+  const std::shared_ptr<StageMetrics> metrics_;
+  // Rows whose system calls outlived their deadline and have not returned yet.
+  std::atomic<int64_t> stuck_{0};
+  std::atomic<bool> closed_{false};
+  std::mutex buffers_mutex_;
+  std::vector<io::AlignedBuffer> buffers_;
+  DeadlineWatch watch_;
+  InquiryDesk desk_;
+  std::unique_ptr<Collector> collector_;  // of writers
+  std::unique_ptr<WorkerCrew> crew_;      // unless opened for lookups only
+};
+
+}  // namespace ucm::posix

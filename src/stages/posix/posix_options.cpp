@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/posix/posix_options.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/option_reader.h"
+
+namespace ucm::posix {
+namespace {
+
+constexpr std::array<std::string_view, 2> kStrategies = {"hash", "round_robin"};
+constexpr std::array<std::string_view, 3> kVerify = {"always", "sample", "never"};
+constexpr std::array<std::string_view, 3> kDurability = {"none", "group", "strict"};
+
+// Reads a choice whose position among `names` is the value of the enumeration.
+template <typename Choice, size_t N>
+Status read_enum(const base::OptionReader& reader, std::string_view key,
+                 const std::array<std::string_view, N>& names, Choice* target) {
+  std::string text(names[static_cast<size_t>(*target)]);
+  UCM_TRY(reader.read_choice(key, names, &text));
+  const auto found = std::find(names.begin(), names.end(), text);
+  *target = static_cast<Choice>(found - names.begin());
+  return {};
+}
+
+Status check_roots(const std::vector<std::string>& roots) {
+  if (roots.empty()) {
+    return make_status(Code::invalid_argument,
+                       "posix.storage_backends: name at least one directory for the blocks");
+  }
+  for (size_t i = 0; i < roots.size(); ++i) {
+    if (roots[i].empty()) {
+      return make_status(Code::invalid_argument, "posix.storage_backends: entry %zu is empty", i);
+    }
+    if (std::find(roots.begin(), roots.begin() + static_cast<ptrdiff_t>(i), roots[i]) !=
+        roots.begin() + static_cast<ptrdiff_t>(i)) {
+      return make_status(Code::invalid_argument, "posix.storage_backends: '%s' is named twice",
+                         roots[i].c_str());
+    }
+  }
+  return {};
+}
+
+Status check_numbers(const PosixOptions& options) {
+  if (options.io_threads < 1 || options.io_threads > 1024) {
+    return make_status(Code::invalid_argument, "posix.io_threads: %u is not from 1 to 1024",
+                       options.io_threads);
+  }
+  if (!(options.eviction_low >= 0 && options.eviction_low < options.eviction_high &&
+        options.eviction_high <= 1)) {
+    return make_status(Code::invalid_argument,
+                       "posix.eviction_low %.3f and eviction_high %.3f: expected 0 <= low < high <= 1",
+                       options.eviction_low, options.eviction_high);
+  }
+  if (options.dir_mode > 07777 || options.file_mode > 07777) {
+    return make_status(Code::invalid_argument,
+                       "posix.dir_mode and file_mode: expected permissions up to 07777");
+  }
+  // Half a year keeps every deadline far from the end of the clock.
+  constexpr double kLongest = 1.6e7;
+  if (!(options.timeout_s > 0 && options.timeout_s <= kLongest)) {
+    return make_status(Code::invalid_argument,
+                       "posix.timeout_s: %g is not a number of seconds above 0", options.timeout_s);
+  }
+  if (!(options.lookup_ttl_s >= 0 && options.lookup_ttl_s <= kLongest)) {
+    return make_status(Code::invalid_argument,
+                       "posix.lookup_ttl_s: %g is not a number of seconds from 0",
+                       options.lookup_ttl_s);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<PosixOptions> read_posix_options(const Options& options) {
+  const base::OptionReader reader(options, "posix");
+  PosixOptions out;
+  UCM_TRY(reader.read("storage_backends", &out.roots));
+  UCM_TRY(read_enum(reader, "path_strategy", kStrategies, &out.path_strategy));
+  UCM_TRY(read_enum(reader, "verify", kVerify, &out.verify));
+  UCM_TRY(read_enum(reader, "durability", kDurability, &out.durability));
+  UCM_TRY(reader.read("io_direct", &out.io_direct));
+  UCM_TRY(reader.read("io_threads", &out.io_threads));
+  UCM_TRY(reader.read("capacity_bytes", &out.capacity_bytes));
+  UCM_TRY(reader.read("eviction_high", &out.eviction_high));
+  UCM_TRY(reader.read("eviction_low", &out.eviction_low));
+  UCM_TRY(reader.read("dir_mode", &out.dir_mode));
+  UCM_TRY(reader.read("file_mode", &out.file_mode));
+  UCM_TRY(reader.read("retry_count", &out.retry_count));
+  UCM_TRY(reader.read("lookup_ttl_s", &out.lookup_ttl_s));
+  UCM_TRY(reader.read("timeout_s", &out.timeout_s));
+  for (std::string& root : out.roots) {
+    while (root.size() > 1 && root.back() == '/') root.pop_back();
+  }
+  UCM_TRY(check_roots(out.roots));
+  UCM_TRY(check_numbers(out));
+  return out;
+}
+
+}  // namespace ucm::posix

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/posix/posix_root.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <random>
+#include <variant>
+
+#include "io/direct.h"
+#include "io/flat_json.h"
+#include "io/paths.h"
+#include "stages/posix/posix_calls.h"
+#include "ucm/log.h"
+
+namespace ucm::posix {
+namespace {
+
+constexpr const char* kFormatName = "ucm-posix";
+constexpr uint64_t kFormatVersion = 1;
+
+std::string random_uuid() {
+  std::random_device random;
+  BlockKey bits;
+  bits.low = (uint64_t{random()} << 32) | random();
+  bits.high = (uint64_t{random()} << 32) | random();
+  return bits.hex();
+}
+
+// Numbers temporary files of this process; the start differs between processes that share a pid.
+uint32_t next_temporary() {
+  static std::atomic<uint32_t> next{std::random_device()()};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+Status check_format(const std::string& root) {
+  const std::string path = io::join(root, kFormatFile);
+  UCM_TRY_ASSIGN(const std::string text, io::read_small_file(path, 4096));
+  const auto parsed = io::parse_flat_json(text);
+  if (!parsed.ok()) {
+    return make_status(Code::corruption,
+                       "posix: %s is not readable as JSON; move it away if the directory is a "
+                       "store, or choose an empty directory",
+                       path.c_str());
+  }
+  const io::FlatJson& object = parsed.value();
+  const auto format = object.find("format");
+  const auto version = object.find("version");
+  const std::string* format_name =
+      format == object.end() ? nullptr : std::get_if<std::string>(&format->second);
+  const uint64_t* number =
+      version == object.end() ? nullptr : std::get_if<uint64_t>(&version->second);
+  if (format_name == nullptr || *format_name != kFormatName || number == nullptr) {
+    return make_status(Code::corruption,
+                       "posix: %s does not describe a Posix store; choose another directory",
+                       path.c_str());
+  }
+  if (*number != kFormatVersion) {
+    return make_status(Code::unsupported,
+                       "posix: %s has format version %llu, this version of ucm reads %llu; choose "
+                       "another directory or use the ucm that wrote it",
+                       path.c_str(), static_cast<unsigned long long>(*number),
+                       static_cast<unsigned long long>(kFormatVersion));
+  }
+  return {};
+}
+
+std::string block_path(const std::string& root, const BlockKey& key) {
+  const std::string hex = key.hex();
+  std::string path;
+  path.reserve(root.size() + hex.size() + 4);
+  path.append(root).append("/").append(hex, 0, 2).append("/").append(hex);
+  return path;
+}
+
+std::string temporary_path(const std::string& folder) {
+  // Never destroyed: a thread left behind by a hung storage may still come by at exit.
+  static const std::string* const kHost = new std::string(host_name());
+  return io::join(folder, kTemporaryPrefix + *kHost + "-" + std::to_string(::getpid()) + "-" +
+                              std::to_string(next_temporary()));
+}
+
+BlockRoot::BlockRoot(std::string path, const PosixOptions& options, bool read_only)
+    : path_(std::move(path)),
+      options_(options),
+      read_only_(read_only),
+      flush_(options.durability != Durability::none) {}
+
+Result<std::unique_ptr<BlockRoot>> BlockRoot::open(const std::string& path,
+                                                   const PosixOptions& options, bool read_only) {
+  std::unique_ptr<BlockRoot> root(new BlockRoot(path, options, read_only));
+  Status status = root->prepare();
+  if (status.ok()) {
+    root->ready_.store(true);
+  } else if (device_error(path) == 0) {
+    return status;
+  } else {
+    log(LogLevel::warning, "posix: %s is left out until it works: %s", path.c_str(),
+        status.to_string().c_str());
+  }
+  return root;
+}
+
+Status BlockRoot::prepare() {
+  if (read_only_) {
+    const auto info = io::path_info(path_);
+    // A reader may come before the first writer has made the store.
+    if (!info.ok()) return info.status().code() == Code::not_found ? Status() : info.status();
+    if (!info.value().is_folder) {
+      return make_status(Code::invalid_argument,
+                         "posix: %s is a file; storage_backends names directories", path_.c_str());
+    }
+    Status status = check_format(path_);
+    return status.code() == Code::not_found ? Status() : status;
+  }
+  const bool made = !io::exists(path_);
+  UCM_TRY(io::make_folders(path_, options_.dir_mode));
+  // A directory that was there keeps the permissions its owner gave it.
+  if (made && options_.dir_mode != 0700) UCM_TRY(set_mode(path_, options_.dir_mode));
+  UCM_TRY(check_writable(path_));
+  if (on_network(path_) && !options_.io_direct) flush_ = true;
+  Status status = check_format(path_);
+  if (status.code() != Code::not_found) return status;
+  UCM_TRY(make_format());
+  // Another process may have been first; what counts is what stands there now.
+  return check_format(path_);
+}
+
+Status BlockRoot::make_format() const {
+  const std::string text = io::format_flat_json(
+      {{"format", std::string(kFormatName)}, {"version", kFormatVersion}, {"uuid", random_uuid()}});
+  const std::string aside = temporary_path(path_);
+  UCM_TRY(io::write_small_file(aside, text, options_.file_mode));
+  if (options_.file_mode != 0600) UCM_TRY(set_mode(aside, options_.file_mode));
+  UCM_TRY_ASSIGN(const io::PathInfo info, io::path_info(aside));
+  const auto published = publish_name(aside, io::join(path_, kFormatFile), info.inode);
+  if (!published.ok() || !published.value()) (void)io::unlink_file(aside);
+  return published.status();
+}
+
+Status BlockRoot::ready() {
+  if (ready_.load(std::memory_order_acquire)) return {};
+  const std::lock_guard lock(prepare_mutex_);
+  if (ready_.load(std::memory_order_relaxed)) return {};
+  UCM_TRY(prepare());
+  ready_.store(true, std::memory_order_release);
+  return {};
+}
+
+
+Result<uint64_t> BlockRoot::size_of(const BlockKey& key) const {
+  UCM_TRY_ASSIGN(const io::PathInfo info, io::path_info(block_path(path_, key)));
+  return info.is_file ? info.bytes : 0;
+}
+
+void BlockRoot::drop(const BlockKey& key, const BlockReport& report) const {
+  const std::string path = block_path(path_, key);
+  log(LogLevel::warning, "posix: block %s: %s in %s: %s", key.prefix().c_str(), report.cause,
+      path.c_str(), read_only_ ? "not used" : "dropped");
+  if (read_only_) return;
+  // Only the file that was looked at: a good one may have taken its place.
+  const auto now = io::path_info(path);
+  if (now.ok() && now.value().inode == report.info.inode) (void)io::unlink_file(path);
+}
+
+Result<BlockReport> BlockRoot::read(const BlockKey& key, const BlockLayout& layout,
+                                    bool check_payload, std::byte* buffer) const {
+  UCM_TRY_ASSIGN(BlockReport report, read_block_file(block_path(path_, key), key, layout,
+                                                     options_.io_direct, check_payload, buffer));
+  if (report.finding == Finding::damaged) drop(key, report);
+  return report;
+}
+
+Result<BlockReport> BlockRoot::examine(const BlockKey& key, const BlockLayout& layout) const {
+  UCM_TRY_ASSIGN(BlockReport report, examine_block_file(block_path(path_, key), key, layout));
+  if (report.finding == Finding::damaged) drop(key, report);
+  return report;
+}
+
+Result<io::File> BlockRoot::create(const std::string& folder) {
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL;
+  std::string path = temporary_path(folder);
+  auto file = io::open_direct(path, kFlags, options_.file_mode, options_.io_direct);
+  if (!file.ok() && file.status().code() == Code::not_found) {
+    UCM_TRY(io::make_folders(folder, options_.dir_mode));
+    if (options_.dir_mode != 0700) UCM_TRY(set_mode(folder, options_.dir_mode));
+    file = io::open_direct(path, kFlags, options_.file_mode, options_.io_direct);
+  }
+  if (!file.ok() && options_.io_direct) {
+    // Some file systems make the file before they refuse O_DIRECT.
+    (void)io::unlink_file(path);
+    path = temporary_path(folder);
+    file = io::File::open(path, kFlags, options_.file_mode);
+  }
+  if (file.ok() && options_.file_mode != 0600) {
+    if (Status status = set_mode(path, options_.file_mode); !status.ok()) {
+      (void)io::unlink_file(path);
+      return status;
+    }
+  }
+  return file;
+}
+
+Result<bool> BlockRoot::publish(const std::string& from, const BlockKey& key,
+                                const BlockLayout& layout, uint64_t inode) const {
+  const std::string to = block_path(path_, key);
+  // Again: what stands in the way may be damaged and be dropped, or vanish by itself.
+  for (int round = 0; round < 3; ++round) {
+    UCM_TRY_ASSIGN(const bool ours, publish_name(from, to, inode));
+    if (ours) return true;
+    UCM_TRY_ASSIGN(const BlockReport report, examine(key, layout));
+    if (report.finding == Finding::sound) return false;
+    if (report.finding == Finding::other_layout) {
+      return make_status(Code::unsupported,
+                         "posix: block %s is stored in %s for another layout; keys of different "
+                         "layouts must differ",
+                         key.prefix().c_str(), path_.c_str());
+    }
+  }
+  return make_status(Code::io_error, "posix: block %s: %s can not be replaced",
+                     key.prefix().c_str(), to.c_str());
+}
+
+Status BlockRoot::fill(const io::File& file, const BlockImage& image, int64_t modified_ns,
+                       uint64_t* inode) const {
+  UCM_TRY(image.write(file));
+  if (flush_) UCM_TRY(io::sync_data(file));
+  // The collector goes by this time, so it is set only where something is collected.
+  if (options_.capacity_bytes > 0) set_modified(file, modified_ns);
+  UCM_TRY_ASSIGN(const io::PathInfo info, file_info(file));
+  *inode = info.inode;
+  return {};
+}
+
+Result<bool> BlockRoot::write(const BlockKey& key, const BlockLayout& layout,
+                              const BlockImage& image, int64_t modified_ns,
+                              const std::function<bool()>& wanted) {
+  UCM_TRY(ready());
+  const std::string folder = io::join(path_, key.hex().substr(0, 2));
+  UCM_TRY_ASSIGN(io::File file, create(folder));
+  const std::string temporary = file.path();
+  uint64_t inode = 0;
+  Status status = fill(file, image, modified_ns, &inode);
+  file.close();
+  if (status.ok() && !wanted()) {
+    status = make_status(Code::cancelled, "posix: block %s is no longer wanted",
+                         key.prefix().c_str());
+  }
+  Result<bool> ours = status;
+  if (status.ok()) ours = publish(temporary, key, layout, inode);
+  if (!ours.ok() || !ours.value()) {
+    (void)io::unlink_file(temporary);
+    return ours;
+  }
+  if (options_.durability == Durability::strict) UCM_TRY(io::sync_folder(folder));
+  return true;
+}
+
+Result<uint64_t> BlockRoot::remove(const BlockKey& key) const {
+  const std::string path = block_path(path_, key);
+  const auto info = io::path_info(path);
+  if (!info.ok()) {
+    if (info.status().code() == Code::not_found) return uint64_t{0};
+    return info.status();
+  }
+  const Status status = io::unlink_file(path);
+  if (status.code() == Code::not_found) return uint64_t{0};
+  UCM_TRY(status);
+  return info.value().bytes;
+}
+
+}  // namespace ucm::posix

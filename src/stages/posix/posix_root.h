@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "stages/posix/posix_block_file.h"
+#include "stages/posix/posix_options.h"
+#include "ucm/key.h"
+#include "ucm/layout.h"
+#include "ucm/status.h"
+
+namespace ucm::posix {
+
+inline constexpr const char* kFormatFile = "FORMAT.json";
+inline constexpr const char* kTemporaryPrefix = ".t-";
+
+// Checks the FORMAT.json of a root. not_found: there is none. corruption: it can not be read as
+// ours. unsupported: another version.
+Status check_format(const std::string& root);
+
+// Where a block lies below a root: "<root>/3f/3fa9...".
+std::string block_path(const std::string& root, const BlockKey& key);
+
+// A fresh name in `folder` for a file that is being written.
+std::string temporary_path(const std::string& folder);
+
+// One directory of block files. Safe to use from many threads and processes; all state is in the
+// file system. Only damaged files are ever removed while somebody reads.
+class BlockRoot {
+ public:
+  // Makes the directory and its FORMAT.json unless read-only. A device or server that does not
+  // answer is no error: the root is used again as soon as it works.
+  static Result<std::unique_ptr<BlockRoot>> open(const std::string& path,
+                                                 const PosixOptions& options, bool read_only);
+
+  const std::string& path() const { return path_; }
+
+  // Bytes of the block's file; not_found when there is none.
+  Result<uint64_t> size_of(const BlockKey& key) const;
+  // A damaged file is unlinked by a writer.
+  Result<BlockReport> read(const BlockKey& key, const BlockLayout& layout, bool check_payload,
+                           std::byte* buffer) const;
+  Result<BlockReport> examine(const BlockKey& key, const BlockLayout& layout) const;
+  // True when our file was published, false when a sound one was there first. `wanted` is asked
+  // before publishing: false drops what was written and answers cancelled.
+  Result<bool> write(const BlockKey& key, const BlockLayout& layout, const BlockImage& image,
+                     int64_t modified_ns, const std::function<bool()>& wanted);
+  // Bytes that were freed; 0 when there was no such block.
+  Result<uint64_t> remove(const BlockKey& key) const;
+
+ private:
+  BlockRoot(std::string path, const PosixOptions& options, bool read_only);
+
+  Status prepare();
+  Status make_format() const;
+  Status ready();
+  void drop(const BlockKey& key, const BlockReport& report) const;
+  Result<io::File> create(const std::string& folder);
+  Status fill(const io::File& file, const BlockImage& image, int64_t modified_ns,
+              uint64_t* inode) const;
+  Result<bool> publish(const std::string& from, const BlockKey& key, const BlockLayout& layout,
+                       uint64_t inode) const;
+
+  const std::string path_;
+  const PosixOptions options_;
+  const bool read_only_;
+  bool flush_;  // contents are flushed before they are published
+  std::atomic<bool> ready_{false};
+  std::mutex prepare_mutex_;
+};
+
+}  // namespace ucm::posix

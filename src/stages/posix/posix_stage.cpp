@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <array>
+#include <system_error>
+
+#include "stages/posix/posix_engine.h"
+#include "stages/posix/posix_inspect.h"
+#include "store/batch_check.h"
+#include "store/stage.h"
+
+namespace ucm {
+namespace {
+
+// File per block, for shared and network file systems: the Store face of a PosixEngine.
+class PosixStage : public Store {
+ public:
+  PosixStage(BlockLayout layout, bool read_only, std::shared_ptr<StageMetrics> metrics,
+             std::shared_ptr<posix::PosixEngine> engine)
+      : layout_(std::move(layout)),
+        read_only_(read_only),
+        metrics_(std::move(metrics)),
+        engine_(std::move(engine)) {}
+  ~PosixStage() override { close(); }
+
+  const BlockLayout& layout() const override { return layout_; }
+
+  Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) override {
+    if (present.size() != keys.size()) {
+      return make_status(Code::invalid_argument, "posix: lookup of %zu keys with %zu answers",
+                         keys.size(), present.size());
+    }
+    return engine_->lookup(keys, present);
+  }
+
+  Result<size_t> lookup_prefix(std::span<const BlockKey> keys) override {
+    return engine_->lookup_prefix(keys);
+  }
+
+  // There is nothing faster below the caller's own cache.
+  Status prefetch(std::span<const BlockKey>) override { return {}; }
+
+  TaskPtr load(const Batch& batch) override { return transfer(Direction::load, batch, {}); }
+
+  TaskPtr dump(const Batch& batch) override {
+    Status refusal;
+    if (read_only_) {
+      refusal = make_status(Code::unsupported, "posix: dump into a read-only store");
+    }
+    return transfer(Direction::dump, batch, std::move(refusal));
+  }
+
+  Status remove(std::span<const BlockKey> keys) override {
+    if (read_only_) {
+      return make_status(Code::unsupported, "posix: remove from a read-only store");
+    }
+    return engine_->remove(keys);
+  }
+
+  void close() override { engine_->close(); }
+
+ private:
+  TaskPtr transfer(Direction direction, const Batch& batch, Status refusal) {
+    if (refusal.ok()) refusal = check_batch(batch, layout_);
+    if (refusal.ok()) refusal = check_alignment(batch);
+    if (refusal.ok()) return engine_->submit(direction, batch);
+    metrics_->failed(refusal, batch.rows());
+    return Task::finished(static_cast<uint32_t>(batch.rows()), std::move(refusal));
+  }
+
+  static Status check_alignment(const Batch& batch) {
+    const auto odd = std::find_if(batch.addresses.begin(), batch.addresses.end(),
+                                  [](uintptr_t address) { return address % kAlign != 0; });
+    if (odd == batch.addresses.end()) return {};
+    return make_status(Code::invalid_argument,
+                       "posix: row %zu is not aligned to %zu bytes; put a Cache in front",
+                       static_cast<size_t>(odd - batch.addresses.begin()), kAlign);
+  }
+
+  const BlockLayout layout_;
+  const bool read_only_;
+  const std::shared_ptr<StageMetrics> metrics_;
+  const std::shared_ptr<posix::PosixEngine> engine_;
+};
+
+Result<StorePtr> make_posix_stage(StageContext context) {
+  if (context.layout.pieces() > 1 || context.layout.shards() > 1) {
+    return make_status(Code::invalid_argument,
+                       "posix: takes whole blocks in one piece; put a Cache in front");
+  }
+  UCM_TRY_ASSIGN(const posix::PosixOptions options, posix::read_posix_options(*context.options));
+  const auto metrics = std::make_shared<StageMetrics>(context.metrics, "Posix");
+  UCM_TRY_ASSIGN(auto blocks, posix::BlockSet::open(options, context.layout, context.read_only,
+                                                    metrics));
+  metrics->capacity_bytes().set(
+      static_cast<int64_t>(options.capacity_bytes * options.roots.size()));
+  try {
+    auto engine = std::make_shared<posix::PosixEngine>(options, std::move(blocks),
+                                                       context.read_only, metrics);
+    return StorePtr(std::make_unique<PosixStage>(context.layout, context.read_only, metrics,
+                                                 std::move(engine)));
+  } catch (const std::system_error& error) {
+    return make_status(Code::unavailable,
+                       "posix: no more threads (%s); lower io_threads or raise ulimit -u",
+                       error.what());
+  }
+}
+
+}  // namespace
+
+extern const StageEntry posix_stage_entry;
+const StageEntry posix_stage_entry = {"Posix", StageRole::storage, posix::kPosixOptionKeys,
+                                      make_posix_stage, posix::inspect_posix};
+
+}  // namespace ucm

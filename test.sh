@@ -1,0 +1,156 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs what the tests need and runs them. ./test.sh --help says how to run a part.
+set -eu
+cd "$(dirname "$0")"
+UCM_SELF=$(pwd)/test.sh
+. tests/setup.sh
+
+usage() {
+    cat <<'TEXT'
+usage: ./test.sh [PART...]
+
+  lint      ruff, clang-format, shell syntax, and the rules of the house (tests/house)
+  cpp       the C++ core: build with warnings as errors, ctest, the example through find_package
+  python    the package: build, install, pytest; the stubs against the module
+  engines   vLLM, this version and the one before: the connector under the real scheduler, and real engines
+            with tiny models
+  asan      the C++ tests with the address and undefined-behaviour sanitizers
+  tsan      the C++ tests with the thread sanitizer
+  bench     figures, no verdict: tests/bench
+  all       lint cpp python engines asan tsan
+
+Without a part: lint cpp python engines. The first run installs system packages (as root or with sudo), a virtual
+environment in .venv and vLLM for CPU; later runs only what has changed. Logs are in .cache/logs.
+PYTHON=/path/to/python3 names the Python that .venv is made with; JOBS=N limits the compilers at work.
+TEXT
+}
+
+JOBS=${JOBS:-$(nproc)}
+
+# --- what the steps do ---------------------------------------------------------------------------------------------
+
+run_pytest() {
+    python=$1
+    shift
+    "$python" -m pytest -p no:cacheprovider "$@"
+}
+
+sources() { git ls-files -z --cached --others --exclude-standard -- "$@"; }
+
+check_python_format() {
+    ruff check .
+    ruff format --check .
+}
+
+check_cpp_format() { sources '*.h' '*.cpp' | xargs -0 clang-format --dry-run -Werror; }
+
+check_shell() {
+    for script in test.sh demo.sh tests/setup.sh .ci/run; do
+        sh -n "$script"
+    done
+}
+
+build_cpp() {
+    cmake --preset "$1"
+    cmake --build --preset "$1" -j "$JOBS"
+}
+
+run_ctest() { ctest --preset "$1" -j "$JOBS" --no-tests=error; }
+
+# A program outside the tree that knows only the installed package.
+build_example() {
+    rm -rf build/example build/prefix
+    cmake --install build/dev --prefix build/prefix
+    cmake -S "$1" -B build/example -G Ninja -DCMAKE_PREFIX_PATH="$(pwd)/build/prefix"
+    cmake --build build/example
+    ctest --test-dir build/example --output-on-failure --no-tests=error
+}
+
+check_stubs() { "$UCM_VENV/bin/python" -m mypy.stubtest ucm._core; }
+
+run_bench() {
+    build_cpp release
+    sh tests/bench/run.sh
+}
+
+# --- the parts -----------------------------------------------------------------------------------------------------
+
+part_lint() {
+    need_venv
+    step "lint: ruff" check_python_format
+    step "lint: clang-format" check_cpp_format
+    step "lint: shell" check_shell
+    step "lint: the rules of the house" run_pytest "$UCM_VENV/bin/python" tests/house
+}
+
+part_cpp() {
+    step "C++: build (dev)" build_cpp dev
+    step "C++: ctest (dev)" run_ctest dev
+    step "C++: the example through find_package" build_example docs/example
+}
+
+part_python() {
+    need_venv
+    need_package
+    step "Python: pytest" run_pytest "$UCM_VENV/bin/python" tests/python tests/demo
+    step "Python: the stubs of ucm._core" check_stubs
+}
+
+part_engines() {
+    need_venv
+    need_vllm
+    need_package
+    need_vllm_previous
+    step "vLLM $VLLM_VERSION: the connector" run_pytest "$UCM_VENV/bin/python" tests/integration/vllm
+    step "vLLM $VLLM_PREVIOUS: the connector" run_pytest "$UCM_VENV_PREVIOUS/bin/python" tests/integration/vllm
+}
+
+part_asan() {
+    step "C++: build (asan)" build_cpp asan
+    step "C++: ctest (asan)" run_ctest asan
+}
+
+part_tsan() {
+    step "C++: build (tsan)" build_cpp tsan
+    step "C++: ctest (tsan)" run_ctest tsan
+}
+
+part_bench() {
+    need_venv
+    need_package
+    step "bench" run_bench
+}
+
+main() {
+    case " $* " in
+        *" --help "* | *" -h "*)
+            usage
+            exit 0
+            ;;
+    esac
+    parts=
+    for part in "${@:-default}"; do
+        case $part in
+            lint | cpp | python | engines | asan | tsan | bench) parts="$parts $part" ;;
+            all) parts="$parts lint cpp python engines asan tsan" ;;
+            default) parts="lint cpp python engines" ;;
+            *)
+                usage >&2
+                die "unknown part: $part"
+                ;;
+        esac
+    done
+    steps_begin
+    need_system_packages
+    for part in $parts; do
+        "part_$part"
+    done
+}
+
+if [ "${1:-}" = --step ]; then
+    shift
+    "$@"
+else
+    main "$@"
+fi

