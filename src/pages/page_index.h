@@ -46,7 +46,12 @@ class PageIndex {
   static Result<std::unique_ptr<PageIndex>> open_entries(const std::string& path,
                                                          const StoreFormat& format);
 
-  void lookup(std::span<const BlockKey> keys, uint64_t layout_id, std::span<uint8_t> present) const;
+  // Only blocks of this layout and length count; 0 stands for any.
+  struct Wanted {
+    uint64_t layout_id = 0;
+    uint32_t length = 0;
+  };
+  void lookup(std::span<const BlockKey> keys, Wanted wanted, std::span<uint8_t> present) const;
   // The valid entry of a key; false when there is none.
   bool find(const BlockKey& key, IndexEntry* entry) const;
   // The entry of a slot when it is valid.
@@ -76,7 +81,7 @@ class PageIndex {
   Header* header() const { return reinterpret_cast<Header*>(file_.data()); }
   void attach(uint64_t slots);
   void recover(const std::function<bool(uint32_t)>& has_space, Recovered* recovered);
-  bool holds(uint32_t slot, const BlockKey& key, uint64_t layout_id) const;
+  bool holds(uint32_t slot, const BlockKey& key, Wanted wanted) const;
 
   io::MappedFile file_;
   io::MappedFile table_file_;

@@ -55,16 +55,14 @@ ReaderStore::ViewPtr ReaderStore::view() const {
     const std::shared_lock lock(view_mutex_);
     current = view_;
   }
+  bool look = current && current->index->outdated();
   const int64_t now = steady_ns();
   int64_t due = next_look_ns_.load(std::memory_order_relaxed);
-  bool outdated = current && current->index->outdated();
   if (now >= due && next_look_ns_.compare_exchange_strong(due, now + kLookEveryNs)) {
     const auto info = io::path_info(io::join(options_.path, kIndexName));
-    outdated |= !current || !info.ok() || info.value().inode != current->index->inode();
-  } else if (!outdated || now < due - kLookEveryNs / 2) {
-    return current;
+    look |= !current || !info.ok() || info.value().inode != current->index->inode();
   }
-  if (!outdated) return current;
+  if (!look) return current;
   auto made = make_view();
   ViewPtr next = made.ok() && made.value()->format.slot_bytes == slot_bytes_ ? made.value() : nullptr;
   const std::unique_lock lock(view_mutex_);
@@ -75,7 +73,7 @@ ReaderStore::ViewPtr ReaderStore::view() const {
 void ReaderStore::lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) const {
   const ViewPtr current = closed_ ? nullptr : view();
   if (current) {
-    current->index->lookup(keys, options_.layout_id, present);
+    current->index->lookup(keys, {options_.layout_id, options_.block_bytes}, present);
   } else {
     std::fill(present.begin(), present.end(), uint8_t{0});
   }

@@ -177,6 +177,7 @@ void WriterStore::finish_write(const WritePtr& write, Status status, Consequence
     index_->publish(write->entry);
     policy_->insert(slot, mix(write->row.key));
     ++blocks_;
+    ++after->blocks;
     if (options_.durability == Durability::group) {
       dirty_.insert(segments_.segment_of(slot));
       if (!flush_scheduled_) {

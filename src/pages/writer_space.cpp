@@ -52,19 +52,21 @@ bool WriterStore::evict_one(Consequences* after) {
   --blocks_;
   ++evicted_;
   ++after->evictions;
+  --after->blocks;
   return true;
 }
 
 void WriterStore::drop_block(uint32_t slot, const char* cause, Consequences* after) {
-  forget_block(slot);
+  forget_block(slot, after);
   ++dropped_[cause];
   after->drops.push_back(cause);
 }
 
-void WriterStore::forget_block(uint32_t slot) {
+void WriterStore::forget_block(uint32_t slot, Consequences* after) {
   index_->unpublish(slot);
   policy_->erase(slot);
   --blocks_;
+  --after->blocks;
   if (pins_[slot] > 0) {
     doomed_[slot] = true;
   } else {
@@ -111,12 +113,13 @@ void WriterStore::upkeep() {
       grow = wants_growth();
       growing_ = grow;
       const double low = options_.eviction_low * static_cast<double>(usable_slots());
-      evicting_ = !grow;
-      for (unsigned i = 0; evicting_ && i < kEvictionsPerTurn; ++i) {
-        evicting_ = static_cast<double>(used_slots()) > low && evict_one(&after);
+      // Once begun, eviction goes on down to the low mark, over several turns.
+      evicting_ = !grow && static_cast<double>(used_slots()) > low;
+      for (unsigned i = 0; evicting_ && i < kEvictionsPerTurn && evict_one(&after); ++i) {
+        evicting_ = static_cast<double>(used_slots()) > low;
       }
       if (!grow && after.evictions == 0) {
-        // Everything is pinned: the next write that ends comes back to it.
+        // Everything is in use: the next write that ends comes back to it.
         upkeep_scheduled_ = false;
         return;
       }

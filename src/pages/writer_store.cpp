@@ -155,6 +155,7 @@ Status WriterStore::recover() {
   last_sequence_ = recovered.last_sequence;
   Consequences after;
   after.evictions = recovered.beyond;
+  after.blocks = static_cast<int64_t>(blocks_);
   if (recovered.damaged > 0) dropped_["index"] = recovered.damaged;
   if (recovered.truncated > 0) dropped_["truncated"] = recovered.truncated;
   after.drops.insert(after.drops.end(), recovered.damaged, "index");
@@ -172,6 +173,7 @@ void WriterStore::carry_out(Consequences* after) {
     if (options_.on_drop) options_.on_drop(cause);
   }
   if (after->evictions > 0 && options_.on_evict) options_.on_evict(after->evictions);
+  if (after->blocks != 0 && options_.on_blocks) options_.on_blocks(after->blocks);
   report(&after->outcomes);
 }
 
@@ -179,7 +181,7 @@ void WriterStore::lookup(std::span<const BlockKey> keys, std::span<uint8_t> pres
   if (closed_.load(std::memory_order_relaxed)) {
     std::fill(present.begin(), present.end(), uint8_t{0});
   } else {
-    index_->lookup(keys, options_.layout_id, present);
+    index_->lookup(keys, {options_.layout_id, options_.block_bytes}, present);
   }
 }
 
@@ -190,7 +192,7 @@ Status WriterStore::remove(std::span<const BlockKey> keys) {
     if (closed_) return closed_status();
     for (const BlockKey& key : keys) {
       IndexEntry entry;
-      if (index_->find(key, &entry)) forget_block(entry.slot);
+      if (index_->find(key, &entry)) forget_block(entry.slot, &after);
     }
     admit_waiting(&after);
   }

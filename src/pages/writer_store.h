@@ -50,6 +50,7 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
     std::vector<RowOutcome> outcomes;
     std::vector<const char*> drops;
     size_t evictions = 0;
+    int64_t blocks = 0;  // stored blocks more or less
   };
 
   WriterStore(const PageStoreOptions& options, const StoreFormat& format, io::LockFile lock);
@@ -76,7 +77,7 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   bool take_slot(uint32_t* slot, Consequences* after);
   bool evict_one(Consequences* after);
   void drop_block(uint32_t slot, const char* cause, Consequences* after);
-  void forget_block(uint32_t slot);
+  void forget_block(uint32_t slot, Consequences* after);
   void release_pin(uint32_t slot);
   bool transfers_ended() const { return writing_.empty() && pinned_ == 0; }
   uint64_t usable_slots() const;

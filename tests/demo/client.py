@@ -92,21 +92,6 @@ def stream(
 
 def metrics(port: int) -> dict[str, float]:
     """Every sample of the server's /metrics by its name, summed over its labels."""
-    values: dict[str, float] = {}
-    for name, _, value in _samples(port):
-        values[name] = values.get(name, 0.0) + value
-    return values
-
-
-def block_tokens(port: int) -> int:
-    """How many tokens a block of the engine holds."""
-    for name, labels, _ in _samples(port):
-        if name == "vllm:cache_config_info":
-            return int(labels["block_size"])
-    raise RuntimeError("the server's /metrics does not tell its block size")
-
-
-def _samples(port: int) -> Iterator[tuple[str, dict[str, str], float]]:
     from prometheus_client.parser import text_string_to_metric_families
 
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -115,7 +100,9 @@ def _samples(port: int) -> Iterator[tuple[str, dict[str, str], float]]:
         page = connection.getresponse().read().decode()
     finally:
         connection.close()
+    values: dict[str, float] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             if not sample.name.endswith(("_bucket", "_created")):
-                yield sample.name, sample.labels, sample.value
+                values[sample.name] = values.get(sample.name, 0.0) + sample.value
+    return values

@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import overhead
 import plot
 import story
-from client import Answer
 from progress import Progress
 from rich.console import Console
 from rich.table import Table
@@ -77,9 +76,7 @@ def _connector(work: Path, pipeline: str) -> dict[str, Any]:
     return {**CONNECTOR, "kv_connector_extra_config": {"UCM_CONFIG_FILE": str(config)}}
 
 
-def _tell_story(
-    options: argparse.Namespace, kv_transfer: dict[str, Any], console: Console
-) -> int:
+def _tell_story(options: argparse.Namespace, kv_transfer: dict[str, Any], console: Console) -> int:
     log = options.work / "server.log"
     log.unlink(missing_ok=True)
     server = Server(options.model, log, kv_transfer, options.vllm_flags)
@@ -89,6 +86,9 @@ def _tell_story(
     report["pipeline"] = options.pipeline
     (options.work / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
     plot.draw_story(report, options.work / "demo.png")
+    for name, question in story.QUESTIONS.items():
+        for text in dict.fromkeys(a.answer.text for a in told if a.question == name):
+            console.print(f"{question}\n    {' '.join(text.split())}", style="dim", markup=False)
     console.print(_asked_table(told))
     console.print(_summary_table(report))
     console.print(f"left behind: {options.work}/demo.json {options.work}/demo.png {log}")
@@ -98,12 +98,13 @@ def _tell_story(
 
 
 def _asked_table(told: list[story.Asked]) -> Table:
-    table = Table(title="every question", title_justify="left")
-    table.add_column("server")
-    table.add_column("question")
+    table = Table(
+        title="every question, and where the tokens of its prompt came from", title_justify="left"
+    )
+    for name in ("server", "question"):
+        table.add_column(name, no_wrap=True)
     for name in ("first token", "computed", "engine", "store"):
-        table.add_column(name, justify="right")
-    table.add_column("answer", max_width=40, no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     for asked in told:
         table.add_row(
             asked.run,
@@ -112,13 +113,8 @@ def _asked_table(told: list[story.Asked]) -> Table:
             str(asked.computed_tokens),
             str(asked.engine_tokens),
             str(asked.store_tokens),
-            _one_line(asked.answer),
         )
     return table
-
-
-def _one_line(answer: Answer) -> str:
-    return " ".join(answer.text.split())
 
 
 def _summary_table(report: dict[str, Any]) -> Table:

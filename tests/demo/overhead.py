@@ -63,9 +63,7 @@ def summarize(seen: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     return result
 
 
-def _one(
-    port: int, side: str, number: int, document: str, progress: Progress
-) -> dict[str, float]:
+def _one(port: int, side: str, number: int, document: str, progress: Progress) -> dict[str, float]:
     text = prompt(f"Copy number {number}.\n\n{document}", QUESTIONS["breaker"])
     answer = progress.step(
         f"round {number + 1}, {side}",

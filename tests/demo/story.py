@@ -27,9 +27,10 @@ class Asked:
     computed_tokens: int
     engine_tokens: int
     store_tokens: int
-    block_tokens: int
     blocks_stored: int
-    """Blocks that this server has handed to the store so far."""
+    """Blocks that this server has put into its store so far."""
+    blocks_loaded: int
+    """Blocks that were loaded for this question."""
 
 
 def tell(server: Server, document: str, progress: Progress) -> list[Asked]:
@@ -55,13 +56,13 @@ def tell(server: Server, document: str, progress: Progress) -> list[Asked]:
 
 def report(told: list[Asked], asked_ratio: float) -> dict[str, Any]:
     """Everything the story has shown, ready for JSON; "failures" lists what was not as promised."""
-    first = {run: [a for a in told if a.run == run][0] for run in (FIRST, RESTARTED, KILLED)}
+    first = {run: next(a for a in told if a.run == run) for run in (FIRST, RESTARTED, KILLED)}
     cold = first[FIRST].answer.ttft_s
     equal = all(
         len({(a.answer.text, *a.answer.token_ids) for a in told if a.question == name}) == 1
         for name in QUESTIONS
     )
-    loaded = sum(a.store_tokens // a.block_tokens for a in told)
+    loaded = sum(a.blocks_loaded for a in told)
     stored = max(a.blocks_stored for a in told if a.run == FIRST)
     failures = [] if equal else ["the answers differ"]
     for run in (RESTARTED, KILLED):
@@ -99,9 +100,7 @@ def _ask(server: Server, run: str, name: str, document: str, progress: Progress)
     before = client.metrics(server.port)
     answer = progress.step(
         f'{run}: "{QUESTIONS[name]}"',
-        lambda: client.ask(
-            server.port, prompt(document, QUESTIONS[name]), max_tokens=MAX_TOKENS
-        ),
+        lambda: client.ask(server.port, prompt(document, QUESTIONS[name]), max_tokens=MAX_TOKENS),
     )
     after = client.metrics(server.port)
     engine = _rise(before, after, "vllm:prefix_cache_hits_total")
@@ -113,8 +112,8 @@ def _ask(server: Server, run: str, name: str, document: str, progress: Progress)
         computed_tokens=answer.prompt_tokens - engine - store,
         engine_tokens=engine,
         store_tokens=store,
-        block_tokens=client.block_tokens(server.port),
-        blocks_stored=int(after.get("ucm_saved_blocks_total", 0)),
+        blocks_stored=_rise({}, after, "vllm:ucm_saved_blocks_total"),
+        blocks_loaded=_rise(before, after, "vllm:ucm_loaded_blocks_total"),
     )
 
 

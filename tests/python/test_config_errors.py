@@ -159,7 +159,7 @@ def test_a_number_instead_of_a_path_is_refused():
 )
 def test_a_stage_that_is_not_in_this_version_names_what_to_use(tmp_path, pipeline):
     path = write(tmp_path, f"\nstore_pipeline: {pipeline}\n")
-    with pytest.raises(Unsupported, match="Cache\\|NFS|Cache\\|Posix") as caught:
+    with pytest.raises(Unsupported, match=r"Cache\|NFS|Cache\|Posix") as caught:
         load_config(path, environ={})
     assert f"{path}:2: " in str(caught.value)
 
@@ -181,7 +181,12 @@ def test_a_pipeline_that_can_not_be_says_why(pipeline, expected):
 
 def test_collection_marks_in_the_wrong_order_are_refused():
     config = load_config(
-        {"store_pipeline": "Disk", "storage_backends": "/x", "eviction_high": 0.5, "eviction_low": 0.6},
+        {
+            "store_pipeline": "Disk",
+            "storage_backends": "/x",
+            "eviction_high": 0.5,
+            "eviction_low": 0.6,
+        },
         environ={},
     )
     with pytest.raises(ConfigError, match="collection starts at high"):

@@ -155,7 +155,7 @@ def test_an_export_stands_for_the_place_where_it_is_mounted(backend, path):
 
 @pytest.mark.parametrize("backend", ["10.0.0.1:/database", "10.0.0.3:/data", "[fe80::1]:/x"])
 def test_an_export_that_is_not_mounted_is_no_directory_here(backend):
-    with pytest.raises(ConfigError, match="not mounted here.*mount -t nfs"):
+    with pytest.raises(ConfigError, match=r"not mounted here.*mount -t nfs"):
         resolve_backend(backend, MOUNTS)
 
 

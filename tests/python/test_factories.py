@@ -55,7 +55,9 @@ def test_the_documented_form_takes_a_config_and_a_rank(config):
 
 def test_the_older_form_takes_a_name_and_a_config(config):
     assert works(UcmConnectorFactory.create_connector("UcmPipelineStore", config))
-    assert works(UcmConnectorFactory.create_connector(connector_name="UcmPipelineStore", config=config))
+    assert works(
+        UcmConnectorFactory.create_connector(connector_name="UcmPipelineStore", config=config)
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,11 @@ def test_documented_names_stand_for_pipelines(tmp_path, name, spec):
 
 
 def test_a_file_and_the_long_form_open_the_same_store(tmp_path, config):
-    long = {"ucm_connectors": [{"ucm_connector_name": "UcmPipelineStore", "ucm_connector_config": config}]}
+    long = {
+        "ucm_connectors": [
+            {"ucm_connector_name": "UcmPipelineStore", "ucm_connector_config": config}
+        ]
+    }
     path = tmp_path / "ucm.yaml"
     path.write_text(yaml.safe_dump(long))
     for source in (long, str(path), path, {"UCM_CONFIG_FILE": str(path)}):
@@ -129,14 +135,16 @@ def test_a_configuration_may_name_the_module_of_its_store(other_package):
         "ucm_connector_module_path": "other_package",
         "ucm_connector_config": {"store_pipeline": "Cache"},
     }
-    assert isinstance(UcmConnectorFactory.create_connector({"ucm_connectors": [entry]}), other_package)
+    assert isinstance(
+        UcmConnectorFactory.create_connector({"ucm_connectors": [entry]}), other_package
+    )
     store = UcmConnectorFactoryV1.create_connector("Other", {}, "other_package")
     assert isinstance(store, other_package)
 
 
 def test_a_module_or_class_that_is_absent_is_named():
     UcmConnectorFactory._registry.register("Gone", "no.such.module", "X")
-    with pytest.raises(ConfigError, match="'no.such.module' can not be imported"):
+    with pytest.raises(ConfigError, match=r"'no.such.module' can not be imported"):
         UcmConnectorFactory.create_connector("Gone", {"store_pipeline": "Cache"})
     with pytest.raises(ConfigError, match="has no class 'Absent'"):
         UcmConnectorFactoryV1.create_connector("Absent", {}, "json")

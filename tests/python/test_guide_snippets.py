@@ -27,31 +27,31 @@ def guide(name: str) -> str:
 
 
 def test_the_hit_rate_benchmark_finds_what_it_wrote(tmp_path):
-    code = guide("perf_6_1.py").replace("/data/ucm_cache", str(tmp_path / "cache"))
+    code = guide("perf_6_1.txt").replace("/data/ucm_cache", str(tmp_path / "cache"))
     output = run(tmp_path, code).splitlines()
     assert output == ["First lookup: 0/1000 hits", "Second lookup: 100/1000 hits (10.0%)"]
 
 
 def test_the_hit_rate_benchmark_finds_its_blocks_after_a_restart(tmp_path):
-    code = guide("perf_6_1.py").replace("/data/ucm_cache", str(tmp_path / "cache"))
+    code = guide("perf_6_1.txt").replace("/data/ucm_cache", str(tmp_path / "cache"))
     run(tmp_path, code)
     assert run(tmp_path, code).startswith("First lookup: 100/1000 hits")
 
 
 def test_the_pool_snippet_prints_its_figures(tmp_path):
-    output = run(tmp_path, guide("perf_2_3.py"))
+    output = run(tmp_path, guide("perf_2_3.txt"))
     assert "使用率: 0.0%" in output and "峰值: 0" in output
 
 
 def test_the_monitor_snippet_prints_its_figures(tmp_path):
-    output = run(tmp_path, guide("perf_7_2.py"))
+    output = run(tmp_path, guide("perf_7_2.txt"))
     assert "命中率: 0.0%" in output and "WARNING: 命中率低于 50%" in output
 
 
 def test_the_transfer_benchmark_without_a_gpu_says_why(tmp_path):
     torch = pytest.importorskip("torch")
     call = "\nif __name__ == '__main__':\n    import time\n    benchmark_transfer_speed()\n"
-    code = guide("perf_6_2.py") + call
+    code = guide("perf_6_2.txt") + call
     if torch.cuda.is_available():
         assert "256 MB" in run(tmp_path, code)
         return
@@ -60,7 +60,7 @@ def test_the_transfer_benchmark_without_a_gpu_says_why(tmp_path):
 
 
 def test_the_transfer_benchmark_runs_on_the_host_transport(tmp_path):
-    code = guide("perf_6_2.py").replace("CUDATransport", "CPUTransport").replace("cuda:0", "cpu")
+    code = guide("perf_6_2.txt").replace("CUDATransport", "CPUTransport").replace("cuda:0", "cpu")
     code = code.replace("[1, 4, 16, 64, 256]", "[1, 4, 16]")
     call = "\nif __name__ == '__main__':\n    import time\n    benchmark_transfer_speed()\n"
     output = run(tmp_path, code + call)

@@ -32,7 +32,8 @@ def run(code: str) -> str:
 def test_importing_brings_no_torch_no_engine_no_thread_and_no_handler(module):
     code = (
         "import signal, sys, threading, logging\n"
-        "before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGSEGV, signal.SIGTERM)}\n"
+        "signals = (signal.SIGINT, signal.SIGSEGV, signal.SIGTERM)\n"
+        "before = {s: signal.getsignal(s) for s in signals}\n"
         f"import {module}\n"
         "assert before == {s: signal.getsignal(s) for s in before}\n"
         "assert threading.active_count() == 1\n"
@@ -52,4 +53,10 @@ def test_the_public_names_are_there_and_others_are_not():
 
 
 def test_the_package_says_that_it_is_typed():
-    assert run("from importlib.resources import files; print(files('ucm').joinpath('py.typed').is_file())") == "True"
+    assert (
+        run(
+            "from importlib.resources import files\n"
+            "print(files('ucm').joinpath('py.typed').is_file())"
+        )
+        == "True"
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import settings
 
-from ucm.errors import ConfigError, InvalidArgument, IoError, Unavailable, UcmError
+from ucm.errors import ConfigError, InvalidArgument, IoError, UcmError, Unavailable
 from ucm.store.factory import open_store
 
 torch = pytest.importorskip("torch")
@@ -25,7 +25,12 @@ def row():
 @pytest.mark.parametrize(
     ("ids", "shards", "tensors", "expected"),
     [
-        ([b"a"], 0, [[np.zeros(100, np.uint8)]], "row 0 has 1 tensors: a shard of this store has 2"),
+        (
+            [b"a"],
+            0,
+            [[np.zeros(100, np.uint8)]],
+            "row 0 has 1 tensors: a shard of this store has 2",
+        ),
         ([b"a"], 0, [[*row(), *row()]], "row 0 has 4 tensors"),
         ([b"a"], 0, [[np.zeros(99, np.uint8), row()[1]]], "piece 0 of row 0 has 99 bytes: 100"),
         ([b"a", b"b"], 0, [row()], "2 blocks need 2 rows of tensors, not 1"),
@@ -42,14 +47,21 @@ def row():
         ([b"a"], 0, [["x", "y"]], "piece 0 of row 0 is str: a torch tensor"),
         ([b"a"], 0, [[None, None]], "piece 0 of row 0 is NoneType"),
         ([b"a", b"b"], 0, [row(), row()[0]], "row 1 is one tensor and row 0 a list"),
-        ([b"a"], 0, [[np.zeros((10, 20), np.uint8)[:, :10], row()[1]]], "does not lie in one piece"),
+        (
+            [b"a"],
+            0,
+            [[np.zeros((10, 20), np.uint8)[:, :10], row()[1]]],
+            "does not lie in one piece",
+        ),
         ([b"a"], 0, [[torch.zeros(10, 20)[:, :10], row()[1]]], "pass x.contiguous()"),
         ([b"a"], 0, [[np.array([object()]), row()[1]]], "an array of numbers is expected"),
         ([b"a"], 0, [[np.zeros(0), row()[1]]], "piece 0 of row 0 is empty"),
     ],
 )
 @pytest.mark.parametrize("kind", ["load", "dump"])
-def test_a_call_that_does_not_fit_says_what_was_expected(store, kind, ids, shards, tensors, expected):
+def test_a_call_that_does_not_fit_says_what_was_expected(
+    store, kind, ids, shards, tensors, expected
+):
     with pytest.raises(InvalidArgument) as caught:
         getattr(store, kind)(ids, shards, tensors)
     assert expected in str(caught.value)
@@ -81,7 +93,9 @@ def test_a_tensor_of_another_device_is_refused(store):
         def is_contiguous(self):
             return True
 
-    with pytest.raises(InvalidArgument, match="lies on cuda:1: this store was opened for platform cpu"):
+    with pytest.raises(
+        InvalidArgument, match="lies on cuda:1: this store was opened for platform cpu"
+    ):
         store.dump([b"a"], 0, [[Elsewhere(), row()[1]]])
 
 
@@ -106,7 +120,7 @@ def test_addresses_that_do_not_fit_never_reach_memory(store, addresses, expected
 
 
 def test_addresses_before_sizes_are_known_are_refused_with_the_way_out(make_store):
-    with pytest.raises(InvalidArgument, match="layout=.*tensor_size"):
+    with pytest.raises(InvalidArgument, match=r"layout=.*tensor_size"):
         make_store().dump_data([b"a"], 0, [[4096]])
 
 
@@ -134,7 +148,10 @@ def test_the_first_tensor_settles_the_sizes(make_store):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"tensor_size_list": [10, 20], "shard_size": 31}, "30 bytes together and shard_size is 31"),
+        (
+            {"tensor_size_list": [10, 20], "shard_size": 31},
+            "30 bytes together and shard_size is 31",
+        ),
         ({"tensor_size": 10, "shard_size": 25}, "no multiple of tensor_size"),
         ({"shard_size": 10, "block_bytes": 25}, "no multiple of its shards"),
         ({"tensor_size_list": [0]}, "a tensor has 0 bytes"),
@@ -159,7 +176,7 @@ def test_a_store_for_lookups_refuses_transfers(make_store):
 
 
 def test_a_platform_that_is_not_loaded_is_named_with_its_reason(make_store):
-    with pytest.raises(Unavailable, match="platform ascend is not usable: .*platform: cpu"):
+    with pytest.raises(Unavailable, match=r"platform ascend is not usable: .*platform: cpu"):
         make_store(more={"platform": "ascend"}, layout=([10], 1))
 
 

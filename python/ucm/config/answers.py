@@ -124,8 +124,6 @@ TOP: dict[str, str] = {
 PROMETHEUS: dict[str, str] = {
     "path": "sets the URL path; every path of the port answers, /metrics among them",
 }
-LOGGING: dict[str, str] = {}
-PLATFORM: dict[str, str] = {}
 
 _PREFIXES = {"yuanrong_": f"belongs to the YuanRong stage; {_REMOTE}; use `Cache|NFS`"}
 

@@ -22,6 +22,8 @@ from ucm.config.model import (
     UcmConfig,
 )
 from ucm.config.sparse import METHODS
+from ucm.metrics.names import METRICS
+from ucm.metrics.settings import MetricsFile
 
 _INTRODUCTION = """\
 # Configuration
@@ -47,13 +49,14 @@ storage_backends: ["/nvme0/ucm", "/nvme1/ucm"]
 use_layerwise: true
 ```
 
-A dict may also name a file and override its keys: `{"UCM_CONFIG_FILE": "ucm.yaml", "io_threads": 8}`.
-What the program passes wins over environment variables, these over the file, the file over the
-defaults. A Kubernetes ConfigMap is read through its `data: ucm_config.yaml`.
+A dict may also name a file and override its keys:
+`{"UCM_CONFIG_FILE": "ucm.yaml", "io_threads": 8}`. What the program passes wins over environment
+variables, these over the file, the file over the defaults. A Kubernetes ConfigMap is read through
+its `data: ucm_config.yaml`.
 
-Every key is checked when the configuration is read. An unknown key is an error that names the file,
-the line and the nearest known key. A key of another release that has no effect here is accepted, and
-one line of the log says what to use; the last section lists them.
+Every key is checked when the configuration is read. An unknown key is an error that names the
+file, the line and the nearest known key. A key of another release that has no effect here is
+accepted, and one line of the log says what to use; the last section lists them.
 
 Sizes in bytes are numbers or texts such as `4GiB`. Permissions are texts such as `"0750"`.
 `<stage>.<key>`, for example `disk.io_threads: 16`, sets a key for one stage only.
@@ -79,9 +82,9 @@ text that says what to use.
 ## Where blocks are kept
 
 `storage_backends` is a directory or a list of them; missing directories are made. A text such as
-`/a:/b` is two directories, as in released UCM. `192.168.1.100:/data/ucm_cache` is an NFS export: it
-is looked up in /proc/mounts and stands for the place where it is mounted. When it is not mounted, the
-error has the command that mounts it. For /etc/fstab:
+`/a:/b` is two directories, as in released UCM. `192.168.1.100:/data/ucm_cache` is an NFS export:
+it is looked up in /proc/mounts and stands for the place where it is mounted. When it is not
+mounted, the error has the command that mounts it. For /etc/fstab:
 
 ```
 192.168.1.100:/data /mnt/nfs nfs4 rw,hard,nfsvers=4.1,rsize=1048576,wsize=1048576 0 0
@@ -91,37 +94,41 @@ Each rank of an engine keeps the blocks of a `Disk` stage in `<backend>/rank-<ra
 
 ## Memory of the Cache
 
-`buffer_number` and `cache_capacity` count blocks, `pinned_pool_size` and `max_pinned_size` bytes. Of
-those that are given, and half of the memory that is free on the machine or in the container, the
+`buffer_number` and `cache_capacity` count blocks, `pinned_pool_size` and `max_pinned_size` bytes.
+Of those that are given, and half of the memory that is free on the machine or in the container, the
 smallest wins, and one line of the log says which. When none is given the Cache takes 1 GiB.
 
 ## Tokens and bytes
 
-`block_size` counts **tokens** in YAML files, in the dict of an engine's `kv_connector_extra_config` and
-in `UcmConnectorFactory`. It counts **bytes** in `UcmConnectorFactoryV1` and `UcmPipelineStore(config)`,
-as in released UCM. `block_bytes` counts bytes everywhere.
+`block_size` counts **tokens** in YAML files, in an engine's `kv_connector_extra_config` and in
+`UcmConnectorFactory`. It counts **bytes** in `UcmConnectorFactoryV1` and
+`UcmPipelineStore(config)`, as in released UCM. `block_bytes` counts bytes everywhere.
 """
+
+
+_STORE_SECTIONS: tuple[tuple[str, type], ...] = (
+    ("`nfs_config`", NfsConfig),
+    ("`transport`", TransportConfig),
+)
+_TOP_SECTIONS: tuple[tuple[str, type], ...] = (
+    ("`monitoring`", MonitoringConfig),
+    ("`monitoring.prometheus`", PrometheusConfig),
+    ("`logging`, `monitoring.logging`", LoggingConfig),
+    ("`metrics`", MetricsConfig),
+    ("`multi_gpu`", MultiGpuConfig),
+)
 
 
 def render() -> str:
     """The whole document."""
     lines = [_INTRODUCTION]
     lines += ["## Keys of a store", "", *_table(StoreConfig)]
-    for title, cls in (
-        ("`nfs_config`", NfsConfig),
-        ("`transport`", TransportConfig),
-    ):
+    for title, cls in _STORE_SECTIONS:
         lines += ["", f"### {title}", "", *_table(cls)]
     lines += ["", "## Keys beside the store", "", *_table(UcmConfig)]
-    for title, cls in (
-        ("`monitoring`", MonitoringConfig),
-        ("`monitoring.prometheus`", PrometheusConfig),
-        ("`logging`, `monitoring.logging`", LoggingConfig),
-        ("`metrics`", MetricsConfig),
-        ("`multi_gpu`", MultiGpuConfig),
-    ):
+    for title, cls in _TOP_SECTIONS:
         lines += ["", f"### {title}", "", *_table(cls)]
-    lines += ["", *_sparse(), "", *_environment(), "", *_answered(), ""]
+    lines += ["", *_sparse(), "", *_environment(), "", *_metrics(), "", *_answered(), ""]
     return "\n".join(lines)
 
 
@@ -197,13 +204,35 @@ def _environment() -> Iterator[str]:
     yield "|---|---|"
     for name in CONFIG_FILE:
         yield f"| `{name}` | the configuration file, when the program names none |"
-    for cls, prefix in ((StoreConfig, ""), (MetricsConfig, "metrics."), (LoggingConfig, "logging.")):
+    for cls, prefix in (
+        (StoreConfig, ""),
+        (MetricsConfig, "metrics."),
+        (LoggingConfig, "logging."),
+    ):
         for name, entry in keys_of(cls).items():
             for variable in entry.env:
                 yield f"| `{variable}` | `{prefix}{name}` |"
-    yield "| `UCM_LOG_MAX_SIZE`, `UCM_LOG_MAX_FILES` | MB per log file (5), files that are kept (10) |"
+    yield "| `UCM_LOG_MAX_SIZE`, `UCM_LOG_MAX_FILES` | MB per log file (5), files kept (10) |"
     for name, answer in ANSWERED.items():
         yield f"| `{name}` | no effect: {answer} |"
+
+
+def _metrics() -> Iterator[str]:
+    yield "## Metrics file"
+    yield ""
+    yield "`metrics_config_path` names a YAML file. Files of released UCM are read as they are: all"
+    yield "metrics are always offered, and one that has another name here is answered with it."
+    yield "The keys may stand below `metrics:`."
+    yield ""
+    yield from _table(MetricsFile)
+    yield ""
+    yield "## Metrics"
+    yield ""
+    yield "| name | kind | labels | meaning |"
+    yield "|---|---|---|---|"
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield f"| `{metric.name}` | {metric.kind} ({metric.unit}) | {labels} | {metric.help} |"
 
 
 def _answered() -> Iterator[str]:

@@ -155,7 +155,8 @@ def _connector_section(
             "Several stages are one connector with a longer `store_pipeline`",
             (form,),
         )
-    entry, path = connectors[0], (form, 0)
+    entry = connectors[0]
+    path: KeyPath = (form, 0)
     if not isinstance(entry, dict):
         raise origin.error(f"`ucm_connectors`: {example} is expected, not {entry!r}", path)
     known = {
@@ -198,6 +199,10 @@ def _merge(layers: list[_Layer], notes: list[str]) -> UcmConfig:
         _check_sparse(layer, notes)
         if layer.origin.lines:
             origin, store_path = layer.origin, layer.store_path
+    if top.get("load_only_first_rank"):
+        notes.append(
+            "`load_only_first_rank` has no effect: each rank itself reads the blocks MLA shares"
+        )
     _spread_sections(store)
     _check_pipeline(store, origin, store_path)
     return UcmConfig(
@@ -214,17 +219,20 @@ def _update_top(top: dict[str, Any], layer: dict[str, Any]) -> None:
     """Sections of one layer over those of another: key by key, not as a whole."""
     for name, value in layer.items():
         old = top.get(name)
-        if old is not None and dataclasses.is_dataclass(value) and type(old) is type(value):
-            fresh = type(value)()
-            changes = {
-                each.name: getattr(value, each.name)
-                for each in dataclasses.fields(value)
-                if getattr(value, each.name) != getattr(fresh, each.name)
-            }
-            value = dataclasses.replace(old, **changes)
-        top[name] = value
+        top[name] = value if type(old) is not type(value) else _section_over(old, value)
     if isinstance(layer.get("metrics"), MetricsConfig) and layer["metrics"].enabled is False:
         top["enable_metrics"] = False
+
+
+def _section_over(old: Any, new: Any) -> Any:
+    if not dataclasses.is_dataclass(new):
+        return new
+    changes = {
+        each.name: getattr(new, each.name)
+        for each in dataclasses.fields(new)
+        if getattr(new, each.name) != each.default
+    }
+    return dataclasses.replace(old, **changes)
 
 
 def _spread_sections(store: dict[str, Any]) -> None:

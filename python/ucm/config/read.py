@@ -11,7 +11,6 @@ from typing import Any
 from ucm.config import answers
 from ucm.config.fields import keys_of, names_of
 from ucm.config.model import (
-    LoggingConfig,
     PrometheusConfig,
     StoreConfig,
     TransportConfig,
@@ -21,6 +20,10 @@ from ucm.config.source import KeyPath, Origin
 from ucm.config.values import Mismatch, convert
 
 STAGE_PREFIXES = ("cache", "posix", "disk", "fake")
+
+
+def _no_answer(name: str) -> str | None:
+    return None
 
 
 @dataclasses.dataclass
@@ -40,8 +43,8 @@ class Reader:
         cls: type,
         values: Any,
         path: KeyPath,
-        answer: Callable[[str], str | None] = lambda name: None,
-        elsewhere: Callable[[str], str | None] = lambda name: None,
+        answer: Callable[[str], str | None] = _no_answer,
+        elsewhere: Callable[[str], str | None] = _no_answer,
     ) -> dict[str, Any]:
         """Typed values of one model class.
 
@@ -91,11 +94,11 @@ class Reader:
 
     def _nested(self, cls: type | None, value: Any, path: KeyPath) -> Any:
         assert cls is not None
-        answer = {
+        known: dict[type, Callable[[str], str | None]] = {
             PrometheusConfig: answers.PROMETHEUS.get,
-            LoggingConfig: answers.LOGGING.get,
             TransportConfig: answers.store_answer,
-        }.get(cls, lambda name: None)
+        }
+        answer = known.get(cls, _no_answer)
         return cls(**self.section(cls, value, path, answer))
 
     def note(self, path: KeyPath, sentence: str) -> None:

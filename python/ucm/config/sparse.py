@@ -102,7 +102,8 @@ def _check_setting(
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise origin.error(f"{name}: {wanted} is expected, not {value!r}", path)
-    if name in ("sparse_ratio", "min_match_ratio", "ratio") and not 0 < value <= 1:
+    share: Any = value
+    if name in ("sparse_ratio", "min_match_ratio", "ratio") and not 0 < share <= 1:
         raise origin.error(f"{name}: a share in (0, 1] is expected, not {value!r}", path)
 
 

@@ -101,7 +101,7 @@ def _mode(value: Any) -> int:
             value = int(value.lower().removeprefix("0o"), 8)
         except ValueError:
             raise Mismatch(f'permissions such as "0700" are expected, not {value!r}') from None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 0o7777:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 0o777:
         raise Mismatch(f'permissions such as "0700" are expected, not {value!r}')
     return int(value)
 

@@ -149,7 +149,9 @@ def _headlines(samples: list[Sample]) -> dict[str, float]:
 
 
 def _value(samples: list[Sample], wanted: str, **where: str) -> float:
-    return float(sum(value for name, _, labels, value in samples if (name, labels) == (wanted, where)))
+    return float(
+        sum(value for name, _, labels, value in samples if (name, labels) == (wanted, where))
+    )
 
 
 def _histogram(samples: list[Sample], wanted: str, **where: str) -> tuple[float, float]:
@@ -176,23 +178,16 @@ class StatsMonitor:
             return cls._instance
 
     def get_stats(self) -> dict[str, float]:
-        """Figures by name: `hit_rate` (0..1), `load_speed`, `save_speed` (bytes/s), and the rest."""
+        """Figures by name: `hit_rate` (0..1), `load_speed`, `save_speed` (bytes/s), and others."""
+        result = figures(collect(), self._lookups.sample())
         with self._lock:
             recorded = dict(self._recorded)
-        samples = self._lookups.sample()
-        for direction, (blocks, nbytes, seconds) in recorded.items():
-            where = {"stage": "Cache", "direction": direction}
-            samples += [
-                ("ucm_transfer_blocks_total", "counter", where, float(blocks)),
-                ("ucm_transfer_bytes_total", "counter", where, float(nbytes)),
-            ]
-        result = figures(collect(), samples)
-        for word, direction in (("load", "load"), ("save", "dump")):
-            if direction in recorded:
-                result[f"{word}_time"] += recorded[direction][2]
-                result[f"{word}_speed"] = (
-                    result[f"{word}_bytes"] / result[f"{word}_time"] if result[f"{word}_time"] else 0.0
-                )
+        for word, (blocks, nbytes, seconds) in recorded.items():
+            result[f"{word}_blocks"] += blocks
+            result[f"{word}_bytes"] += nbytes
+            result[f"{word}_time"] += seconds
+            if result[f"{word}_time"]:
+                result[f"{word}_speed"] = result[f"{word}_bytes"] / result[f"{word}_time"]
         return result
 
     def record_lookup(self, total: int, hits: int) -> None:
@@ -205,9 +200,9 @@ class StatsMonitor:
 
     def record_save(self, blocks: int, nbytes: int, duration: float) -> None:
         """Counts a save made outside the stores of this package; duration in seconds."""
-        self._record("dump", blocks, nbytes, duration)
+        self._record("save", blocks, nbytes, duration)
 
-    def _record(self, direction: str, blocks: int, nbytes: int, seconds: float) -> None:
+    def _record(self, word: str, blocks: int, nbytes: int, seconds: float) -> None:
         with self._lock:
-            old = self._recorded.get(direction, (0, 0, 0.0))
-            self._recorded[direction] = (old[0] + blocks, old[1] + nbytes, old[2] + seconds)
+            old = self._recorded.get(word, (0, 0, 0.0))
+            self._recorded[word] = (old[0] + blocks, old[1] + nbytes, old[2] + seconds)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ _LOG = logging.getLogger("ucm.metrics")
 _PREFIX = "ucm_"
 
 
-class UcmCollector:
+class StoreCollector:
     """Hands the sums of all stores to a registry whenever it is scraped.
 
     Args:
@@ -94,6 +95,11 @@ class Endpoint:
         self._server = server
         self._thread = thread
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was ended."""
+        return self._server is None
+
     def close(self) -> None:
         """Ends the endpoint. Idempotent."""
         if self._server is not None:
@@ -103,18 +109,22 @@ class Endpoint:
             self._server = None
 
 
+_lock = threading.Lock()
+_running: dict[tuple[str, int], Endpoint] = {}
+
+
 def register(
     registry: CollectorRegistry | None = None,
     labels: Mapping[str, str] | None = None,
     prefix: str = _PREFIX,
-) -> UcmCollector:
+) -> StoreCollector:
     """Adds the metrics to a registry, by default the process-wide one of prometheus_client.
 
     Raises:
         Unsupported: prometheus_client is not installed.
     """
     client = _client()
-    collector = UcmCollector(labels, prefix)
+    collector = StoreCollector(labels, prefix)
     (registry if registry is not None else client.REGISTRY).register(collector)
     return collector
 
@@ -139,7 +149,7 @@ def serve(
     """
     client = _client()
     registry = client.CollectorRegistry()
-    registry.register(UcmCollector(labels, prefix))
+    registry.register(StoreCollector(labels, prefix))
     try:
         server, thread = client.start_http_server(port, addr=address, registry=registry)
     except OSError as error:
@@ -153,6 +163,8 @@ def serve(
 
 def start(config: UcmConfig, labels: Mapping[str, str] | None = None) -> Endpoint | None:
     """What the configuration asks for; an endpoint that can not be opened is logged, not raised.
+
+    Called again for the same port it answers the endpoint that is running.
 
     Args:
         config: The configuration; its metrics file is read.
@@ -168,12 +180,23 @@ def start(config: UcmConfig, labels: Mapping[str, str] | None = None) -> Endpoin
     port, address = _wanted(config, file or MetricsFile())
     if port is None:
         return None
+    with _lock:
+        return _open_once(port, address, file, labels)
+
+
+def _open_once(
+    port: int, address: str, file: MetricsFile | None, labels: Mapping[str, str] | None
+) -> Endpoint | None:
+    running = _running.get((address, port))
+    if running is not None and not running.closed:
+        return running
     extra = {**((file.labels or {}) if file else {}), **(labels or {})}
     try:
         endpoint = serve(port, address, extra, file.metric_prefix if file else _PREFIX)
     except (ConfigError, Unsupported) as error:
         _LOG.warning("no metrics endpoint: %s", error)
         return None
+    _running[address, port] = endpoint
     _LOG.info("metrics at http://%s:%d/metrics", address, endpoint.port)
     return endpoint
 

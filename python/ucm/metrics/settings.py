@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: RUF009
 """The metrics file (`metrics_config_path`), in the form of released UCM or of the guides."""
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def read_metrics_file(path: str) -> MetricsFile:
         with open(path, encoding="utf-8") as stream:
             document = read_yaml(stream.read(), path)
     except OSError as error:
-        raise ConfigError(f"the metrics file can not be read: {error.strerror}", file=path) from error
+        raise ConfigError(
+            f"the metrics file can not be read: {error.strerror}", file=path
+        ) from error
     notes: list[str] = []
     values = _flattened(document.values, document.origin)
     for name in _LISTS:
@@ -83,10 +86,9 @@ def _check_list(name: str, entries: Any, origin: Origin, notes: list[str]) -> No
         word = entry.get("name") if isinstance(entry, dict) else entry
         if not isinstance(word, str):
             raise origin.error(f"`{name}`: an entry lacks its `name`", (name, index))
+        place = origin.place((name, index))
         plain = word.removeprefix("ucm:").removeprefix("ucm_")
         if plain in RELEASED:
-            notes.append(f"{origin.place((name, index))}metric {word!r} is {RELEASED[plain]} here")
+            notes.append(f"{place}metric {word!r} is {RELEASED[plain]} here")
         elif f"ucm_{plain}" not in BY_NAME:
-            notes.append(
-                f"{origin.place((name, index))}there is no metric {word!r}; docs/metrics.md lists all"
-            )
+            notes.append(f"{place}there is no metric {word!r}; see docs/configuration.md")

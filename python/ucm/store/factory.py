@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ucm import monitoring
 from ucm.config import StoreConfig, UcmConfig, load_config
 from ucm.errors import ConfigError, InvalidArgument, Unsupported
 from ucm.store.store import Store
@@ -95,7 +96,7 @@ def open_store(
     rank: int | None = None,
     local_rank: int = 0,
 ) -> Store:
-    """Opens a store.
+    """Opens a store, and begins the log and the metrics endpoint its configuration asks for.
 
     Args:
         config: A configuration, a dict, or the path of a YAML file.
@@ -115,12 +116,12 @@ def open_store(
     if not isinstance(config, StoreConfig | UcmConfig):
         config = load_config(config)
     store = config.store if isinstance(config, UcmConfig) else config
+    if isinstance(config, UcmConfig):
+        monitoring.begin(config)
     if isinstance(local_rank, bool) or not isinstance(local_rank, int) or local_rank < 0:
         raise InvalidArgument(f"local_rank is a whole number from 0, not {local_rank!r}")
     if store.device_id is None and local_rank:
-        device = (
-            store.device_ids[local_rank] if local_rank < len(store.device_ids) else local_rank
-        )
+        device = store.device_ids[local_rank] if local_rank < len(store.device_ids) else local_rank
         store = dataclasses.replace(store, device_id=device)
     return Store(store, layout=layout, layout_id=layout_id, read_only=read_only, rank=rank)
 
@@ -137,7 +138,7 @@ class UcmConnectorFactory:
 
     @classmethod
     def create_connector(cls, *args: Any, **kwargs: Any) -> Any:
-        """Opens a store: `create_connector(config, local_rank=0)` or `create_connector(name, config)`.
+        """Opens a store: `create_connector(config, local_rank=0)` or `(name, config)`.
 
         Args:
             config: Dict or YAML path; `block_size` counts tokens.

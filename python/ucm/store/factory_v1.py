@@ -44,9 +44,7 @@ class UcmConnectorFactoryV1:
             from ucm.store.pipeline.connector import UcmPipelineStore
 
             pipeline = PIPELINES[connector_name]
-            return UcmPipelineStore(
-                {"store_pipeline": pipeline, **config} if pipeline else config
-            )
+            return UcmPipelineStore({"store_pipeline": pipeline, **config} if pipeline else config)
         if module_path is None:
             raise cls._registry.unknown(connector_name)
         return import_class(module_path, connector_name)(config)

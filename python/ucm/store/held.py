@@ -83,7 +83,10 @@ def copy_row(rows: Rows, row: int, sizes: Sizes, tensors: list[Any] | None) -> n
     offset = 0
     for piece, nbytes in enumerate(sizes.pieces):
         source = int(rows.addresses[row, piece])
-        if tensors is not None and getattr(getattr(tensors[piece], "device", None), "type", "cpu") != "cpu":
+        if (
+            tensors is not None
+            and getattr(getattr(tensors[piece], "device", None), "type", "cpu") != "cpu"
+        ):
             host = tensors[piece].cpu()
             source = int(host.data_ptr())
         ctypes.memmove(data.ctypes.data + offset, source, nbytes)
@@ -91,9 +94,7 @@ def copy_row(rows: Rows, row: int, sizes: Sizes, tensors: list[Any] | None) -> n
     return data
 
 
-def batch_of(
-    blocks: list[tuple[bytes, dict[int, np.ndarray]]], sizes: Sizes
-) -> tuple[bytes, Rows]:
+def batch_of(blocks: list[tuple[bytes, dict[int, np.ndarray]]], sizes: Sizes) -> tuple[bytes, Rows]:
     """The keys and rows that dump taken blocks."""
     offsets = np.concatenate(([0], np.cumsum(sizes.pieces)[:-1])).astype(np.uint64)
     keys, shards, addresses, keep = [], [], [], []

@@ -203,10 +203,10 @@ def tensor_rows(
 
 def _check_device(memory: Memory, platform: str, where: str) -> None:
     if memory.device != "cpu" and memory.device != _DEVICE_OF.get(platform, platform):
+        wanted = _PLATFORM_OF.get(memory.device, memory.device)
         raise InvalidArgument(
-            f"{where} lies on {memory.device}:{memory.index}: this store was opened for platform "
-            f"{platform}; open it with platform: {_PLATFORM_OF.get(memory.device, memory.device)}, "
-            "or pass a host tensor"
+            f"{where} lies on {memory.device}:{memory.device_index}: this store was opened for "
+            f"platform {platform}; open it with platform: {wanted}, or pass a host tensor"
         )
 
 

@@ -95,7 +95,8 @@ class Store:
         """
         answer: bytes = self._ask("lookup", _pack(ids))
         self.lookups.add(len(answer), answer.count(1))
-        return np.frombuffer(answer, dtype=bool).tolist()
+        present: list[bool] = np.frombuffer(answer, dtype=bool).tolist()
+        return present
 
     def lookup_prefix(self, ids: Sequence[bytes]) -> int:
         """How many of the first blocks can all be loaded: 0 to n."""
@@ -216,7 +217,9 @@ class Store:
         keys = unpack(_pack(ids))
         answers = [ok] * len(keys) if isinstance(ok, bool | np.bool_) else list(ok)
         if len(answers) != len(keys):
-            raise InvalidArgument(f"{len(keys)} blocks need {len(keys)} answers, not {len(answers)}")
+            raise InvalidArgument(
+                f"{len(keys)} blocks need {len(keys)} answers, not {len(answers)}"
+            )
         kept = [key for key, answer in zip(keys, answers, strict=True) if answer]
         if len(self._held):
             sizes = self._sizes
@@ -336,7 +339,9 @@ class Store:
                 "more (or without device_id) to load and dump"
             )
 
-    def _move_tensors(self, kind: str, ids: Any, shard_index: Any, tensors: Any, event: int) -> Task:
+    def _move_tensors(
+        self, kind: str, ids: Any, shard_index: Any, tensors: Any, event: int
+    ) -> Task:
         self._refuse_transfers()
         keys = _pack(ids)
         count = len(keys) // KEY_BYTES
@@ -358,7 +363,9 @@ class Store:
             )
         return self._settle(sizes)
 
-    def _move_addresses(self, kind: str, ids: Any, shard_index: Any, addrs: Any, event: int) -> Task:
+    def _move_addresses(
+        self, kind: str, ids: Any, shard_index: Any, addrs: Any, event: int
+    ) -> Task:
         self._refuse_transfers()
         keys = _pack(ids)
         count = len(keys) // KEY_BYTES

@@ -19,7 +19,7 @@ class Task:
     alive until it is done, also when the task itself is dropped.
     """
 
-    __slots__ = ("_native", "_keep", "_timeout_s", "block_count", "kind", "task_id")
+    __slots__ = ("_keep", "_native", "_timeout_s", "block_count", "kind", "task_id")
 
     def __init__(
         self, native: Any, kind: str, block_count: int, timeout_s: float, keep: Any = None

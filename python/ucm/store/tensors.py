@@ -18,7 +18,7 @@ class Memory(NamedTuple):
     address: int
     nbytes: int
     device: str
-    index: int
+    device_index: int
     writable: bool
 
 

@@ -70,7 +70,14 @@ Result<BlockReport> judge_last_page(BlockReport report, const BlockKey& key,
   if (!page) return make_status(Code::out_of_memory, "posix: no memory to check a block");
   UCM_TRY_ASSIGN(const bool whole, read_whole(&report, report.info.bytes - kTrailerBytes,
                                               page.data(), kTrailerBytes));
-  if (whole) judge_trailer(page.data(), key, layout, &report);
+  if (!whole) return report;
+  judge_trailer(page.data(), key, layout, &report);
+  // The trailer tells a block of another size from one that was cut or grew.
+  const bool right_size =
+      layout.empty() || report.info.bytes == file_bytes(layout.block_bytes());
+  if (!right_size && report.finding != Finding::other_layout) {
+    set_finding(&report, Finding::damaged, "size");
+  }
   return report;
 }
 
@@ -84,10 +91,7 @@ Result<BlockReport> read_block_file(const std::string& path, const BlockKey& key
   const size_t payload_bytes = layout.block_bytes();
   const size_t slot_bytes = layout.slot_bytes();
   if (report.info.bytes != file_bytes(payload_bytes)) {
-    // The trailer tells a block of another size from one that was cut.
-    UCM_TRY_ASSIGN(report, judge_last_page(std::move(report), key, layout));
-    if (report.finding == Finding::sound) set_finding(&report, Finding::damaged, "size");
-    return report;
+    return judge_last_page(std::move(report), key, layout);
   }
   UCM_TRY_ASSIGN(const bool whole, read_whole(&report, 0, buffer, slot_bytes + kTrailerBytes));
   if (!whole) return report;

@@ -20,6 +20,9 @@ bool worth_retrying(const Status& status) {
   return status.code() == Code::io_error || status.code() == Code::timeout;
 }
 
+const Status& status_of(const Status& status) { return status; }
+Status status_of(const Result<bool>& result) { return result.status(); }
+
 Status not_stored(const BlockKey& key) {
   return make_status(Code::not_found, "posix: block %s is not stored", key.prefix().c_str());
 }
@@ -46,16 +49,16 @@ Result<std::shared_ptr<BlockSet>> BlockSet::open(const PosixOptions& options,
 }
 
 template <typename Call>
-Status BlockSet::retry(Clock::time_point deadline, Call call) {
-  Status status = call();
+auto BlockSet::retry(Clock::time_point deadline, Call call) -> decltype(call()) {
+  auto outcome = call();
   auto pause = kFirstPause;
   for (uint32_t attempt = 0; attempt < options_.retry_count; ++attempt) {
-    if (!worth_retrying(status) || Clock::now() + pause >= deadline) break;
+    if (!worth_retrying(status_of(outcome)) || Clock::now() + pause >= deadline) break;
     std::this_thread::sleep_for(pause);
     pause = std::min(pause * 2, kLongestPause);
-    status = call();
+    outcome = call();
   }
-  return status;
+  return outcome;
 }
 
 bool BlockSet::check_payload() {
@@ -177,8 +180,8 @@ Status BlockSet::find_stored(const BlockKey& key) {
   return not_stored(key);
 }
 
-Status BlockSet::write_once(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
-                            const std::function<bool()>& wanted, size_t first) {
+Result<bool> BlockSet::write_once(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
+                                  const std::function<bool()>& wanted, size_t first) {
   Status failure;
   for (size_t step = 0; step < roots_.size(); ++step) {
     const auto ours = root(first, step).write(key, layout_, image, modified_ns, wanted);
@@ -188,7 +191,7 @@ Status BlockSet::write_once(const BlockKey& key, const BlockImage& image, int64_
         metrics_->used_bytes().add(static_cast<int64_t>(image.bytes()));
       }
       presence_.note(key, true);
-      return {};
+      return ours;
     }
     if (failure.ok()) failure = ours.status();
     const Code code = ours.status().code();
@@ -197,8 +200,8 @@ Status BlockSet::write_once(const BlockKey& key, const BlockImage& image, int64_
   return failure;
 }
 
-Status BlockSet::write(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
-                       Clock::time_point deadline, const std::function<bool()>& wanted) {
+Result<bool> BlockSet::write(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
+                             Clock::time_point deadline, const std::function<bool()>& wanted) {
   const size_t first = options_.path_strategy == PathStrategy::hash
                            ? home(key)
                            : next_root_.fetch_add(1, std::memory_order_relaxed) % roots_.size();

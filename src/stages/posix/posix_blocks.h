@@ -37,8 +37,8 @@ class BlockSet {
               BlockReport* report);
   // ok when the block is stored already, not_found when it is to be written.
   Status find_stored(const BlockKey& key);
-  // `wanted`: see BlockRoot::write. ok when the block is stored, by us or by somebody else.
-  Status write(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
+  // `wanted`: see BlockRoot::write. True when we stored the block, false when somebody else has.
+  Result<bool> write(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
                Clock::time_point deadline, const std::function<bool()>& wanted);
   Status remove(const BlockKey& key);
 
@@ -61,10 +61,10 @@ class BlockSet {
   // What a report means for a load; keeps the books on blocks that were dropped.
   Status judge(const BlockKey& key, const BlockRoot& root, const BlockReport& report);
   Status read_once(const BlockKey& key, std::byte* buffer, BlockReport* report);
-  Status write_once(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
+  Result<bool> write_once(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
                     const std::function<bool()>& wanted, size_t first);
   template <typename Call>
-  Status retry(Clock::time_point deadline, Call call);
+  auto retry(Clock::time_point deadline, Call call) -> decltype(call());
 
   const PosixOptions options_;
   const BlockLayout layout_;

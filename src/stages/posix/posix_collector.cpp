@@ -105,9 +105,16 @@ Result<bool> Collector::State::evict(const std::string& root, CollectorLease* le
 }
 
 Result<bool> Collector::State::pass() {
-  CollectorLease lease(options.roots.front());
-  UCM_TRY_ASSIGN(const bool ours, lease.acquire(options.file_mode));
-  if (!ours) return false;
+  // The lease lies in the first root that works, which is the same one for all processes.
+  std::unique_ptr<CollectorLease> held;
+  Result<bool> ours = false;
+  for (const std::string& root : options.roots) {
+    held = std::make_unique<CollectorLease>(root);
+    ours = held->acquire(options.file_mode);
+    if (ours.ok()) break;
+  }
+  if (!ours.ok() || !ours.value()) return ours;
+  CollectorLease& lease = *held;
   fresh_bytes.store(0);
   uint64_t blocks = 0;
   uint64_t bytes = 0;

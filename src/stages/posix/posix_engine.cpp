@@ -170,16 +170,15 @@ void PosixEngine::dump_row(Transfer& transfer, uint32_t row) {
   // a call that hangs, what was written is dropped, or does not match its checksum.
   transfer.loosen(row);
   if (!image.ok()) return finish(transfer, row, image.status(), false);
-  Status status =
+  const Result<bool> ours =
       blocks_->write(key, image.value(), use_time(transfer, row), transfer.deadline(),
                      [&] { return !transfer.given_up(row); });
   if (collector_) {
-    if (status.ok()) collector_->wrote(image.value().bytes());
-    if (status.code() == Code::no_space) collector_->out_of_space();
+    if (ours.ok() && ours.value()) collector_->wrote(image.value().bytes());
+    if (ours.status().code() == Code::no_space) collector_->out_of_space();
   }
-  const bool moved = status.ok();
-  finish(transfer, row,
-         std::move(status).with_context("posix: dump of block " + key.prefix()), moved);
+  finish(transfer, row, ours.status().with_context("posix: dump of block " + key.prefix()),
+         ours.ok() && ours.value());
 }
 
 io::AlignedBuffer PosixEngine::take_buffer() {

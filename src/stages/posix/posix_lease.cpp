@@ -43,21 +43,26 @@ bool CollectorLease::stale() const {
 
 Result<bool> CollectorLease::acquire(unsigned file_mode) {
   const std::string aside = temporary_path(root_);
-  UCM_TRY_ASSIGN(file_, io::File::open(aside, O_RDWR | O_CREAT | O_EXCL, file_mode));
+  auto opened = io::File::open(aside, O_RDWR | O_CREAT | O_EXCL, file_mode);
+  if (opened.status().code() == Code::no_space) {
+    // Collecting is what helps now.
+    without_file_ = true;
+    server_now_ns_ = unix_now_ns();
+    return true;
+  }
+  UCM_TRY_ASSIGN(file_, std::move(opened));
+  // Who holds it is only a hint: it may be missing when the disk is full.
   const std::string text = holder_text();
-  Status status = io::write_at(file_, 0, text.data(), text.size());
-  Result<bool> ours = status;
-  if (status.ok()) {
-    const auto info = file_info(file_);
-    ours = info.status();
-    if (info.ok()) {
-      inode_ = info.value().inode;
-      server_now_ns_ = info.value().modified_ns;
-      ours = publish_name(aside, path_, inode_);
-    }
+  (void)io::write_at(file_, 0, text.data(), text.size());
+  const auto info = file_info(file_);
+  Result<bool> ours = info.status();
+  if (info.ok()) {
+    inode_ = info.value().inode;
+    server_now_ns_ = info.value().modified_ns;
+    ours = publish_name(aside, path_, inode_);
   }
   if (ours.ok() && !ours.value() && stale()) {
-    status = io::rename_path(aside, path_);
+    const Status status = io::rename_path(aside, path_);
     ours = status.ok() ? Result<bool>(true) : Result<bool>(status);
   }
   if (!ours.ok() || !ours.value()) {
@@ -68,6 +73,7 @@ Result<bool> CollectorLease::acquire(unsigned file_mode) {
 }
 
 bool CollectorLease::renew() {
+  if (without_file_) return true;
   if (!file_) return false;
   const auto info = io::path_info(path_);
   if (!info.ok() || info.value().inode != inode_) {
@@ -79,7 +85,7 @@ bool CollectorLease::renew() {
 }
 
 void CollectorLease::release() {
-  if (!renew()) return;
+  if (!file_ || !renew()) return;
   (void)io::unlink_file(path_);
   file_.close();
 }

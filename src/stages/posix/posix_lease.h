@@ -18,7 +18,7 @@ class CollectorLease {
   explicit CollectorLease(const std::string& root);
   ~CollectorLease() { release(); }
 
-  // False: somebody else collects.
+  // False: somebody else collects. On a full disk the right is taken without a file.
   Result<bool> acquire(unsigned file_mode);
   // False: the lease was lost, stop.
   bool renew();
@@ -34,6 +34,7 @@ class CollectorLease {
   io::File file_;
   uint64_t inode_ = 0;
   int64_t server_now_ns_ = 0;
+  bool without_file_ = false;
 };
 
 }  // namespace ucm::posix

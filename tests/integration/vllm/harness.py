@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,7 @@ class Engine:
             block_size=shape.block_size,
             log_stats=True,
         )
+        self.scheduler.kv_event_publisher.publish = lambda batch: self.events.extend(batch.events)
         self.aggregator = KVOutputAggregator(len(self.workers))
         self.answers: dict[str, list[int]] = {}
         self.events: list[Any] = []
@@ -168,7 +169,8 @@ class Engine:
         self.preemptions += len(getattr(output, "preempted_req_ids", None) or ())
         if between is not None:
             between()
-        merged = self.aggregator.aggregate([worker.run(output) for worker in self.workers])
+        results = [worker.run(output) for worker in self.workers]
+        merged = self.aggregator.aggregate(results, output_rank=len(results) - 1)
         for name, count in output.num_scheduled_tokens.items():
             self._computed[name] = self._computed.get(name, 0) + count
         for per_client in self.scheduler.update_from_output(output, merged).values():
@@ -176,7 +178,6 @@ class Engine:
                 self.answers[each.request_id] += each.new_token_ids
             if per_client.scheduler_stats and per_client.scheduler_stats.kv_connector_stats:
                 self._keep_stats(per_client.scheduler_stats.kv_connector_stats)
-        self.events += self.connector.take_events() if self.shape.events else ()
         return output
 
     def run_checked(self, *, steps: int = 4000) -> None:
@@ -189,6 +190,12 @@ class Engine:
                 self.assert_right_kv(request)
         assert not self.scheduler.has_unfinished_requests(), "the engine does not finish"
         self.step()
+
+    def serve(self, name: str, prompt: list[int], count: int = 4, **more: Any) -> list[int]:
+        """Add one request, run it to its end, and answer its tokens."""
+        self.add(name, prompt, count, **more)
+        self.run_checked()
+        return self.answers[name]
 
     def assert_right_kv(self, request: Request) -> None:
         """Everything that counts as computed stands in the cache as it should."""
@@ -217,13 +224,15 @@ class Engine:
         """How many tokens of a request the last step scheduled."""
         return self._output.num_scheduled_tokens.get(name, 0)
 
-    def forget_block(self, prompt: list[int], number: int) -> None:
-        """One block of a prompt vanishes from the store, on all ranks."""
+    def forget_block(
+        self, prompt: list[int], number: int, ranks: Iterable[int] | None = None
+    ) -> None:
+        """One block of a prompt vanishes from the store, on all ranks or on some."""
         request = self.request("finder", prompt)
         key = self.connector._scheduler._track(request).keys(number, number + 1)
         self.connector._scheduler.finished("finder")
-        for worker in self.workers:
-            store = worker.connector._worker.store
+        for rank in range(len(self.workers)) if ranks is None else ranks:
+            store = self.workers[rank].connector._worker.store
             store.remove(store.plain_keys(key))
 
     def settle_loads(self) -> None:

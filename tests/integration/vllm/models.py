@@ -107,9 +107,7 @@ def make_smollm2(path: str | os.PathLike[str]) -> Path:
     return _make_folder(path, "smollm2-135m", _write_smollm2)
 
 
-def _make_folder(
-    path: str | os.PathLike[str], recipe: str, write: Callable[[Path], None]
-) -> Path:
+def _make_folder(path: str | os.PathLike[str], recipe: str, write: Callable[[Path], None]) -> Path:
     """Run ``write`` on a folder beside ``path`` and move it there when it is complete."""
     path = Path(path)
     stamp = hashlib.sha256(recipe.encode() + Path(__file__).read_bytes()).hexdigest()

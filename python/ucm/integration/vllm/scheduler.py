@@ -32,11 +32,12 @@ class SchedulerSide:
         self._settings = settings
         self._size = settings.block_tokens
         self.tally = Tally()
-        self._breaker = Breaker(settings.breaker_failures, settings.breaker_delay_s)
+        self._loads = Fallback("load", self._breaker(), self.tally.failure)
+        """Loads as the workers report them: when they keep failing, no hits are promised."""
         self._parts = PartsLookup(settings)
         self._lookup = lookup or PrefixLookup(
             self._parts.count,
-            Fallback("lookup", self._breaker, self.tally.failure),
+            Fallback("lookup", self._breaker(), self.tally.failure),
             background=parts.has_slow_lookup(settings.config.store),
             wait_s=settings.lookup_wait_s if compat.CAN_DEFER_LOOKUP else settings.lookup_timeout_s,
             timeout_s=settings.lookup_timeout_s,
@@ -46,7 +47,11 @@ class SchedulerSide:
         self._planned: list[LoadJob] = []
         self._loading: list[dict[int, str]] = []
         self._sent: dict[bytes, float] = {}
+        self._loads_in_step = False
         self.events = EventLog(settings) if settings.events else None
+
+    def _breaker(self) -> Breaker:
+        return Breaker(self._settings.breaker_failures, self._settings.breaker_delay_s)
 
     # --- before a request is scheduled ---
 
@@ -78,6 +83,8 @@ class SchedulerSide:
         track.hits = hits
         tokens = max(0, beyond) * self._size
         if tokens < max(1, self._settings.config.load_tokens_threshold):
+            return 0, False
+        if not self._loads.allows():
             return 0, False
         return tokens, self._settings.async_load
 
@@ -121,6 +128,7 @@ class SchedulerSide:
         meta = StepMetadata(loads=self._planned)
         self._planned = []
         self._note_loading(meta.loads)
+        self._loads_in_step |= any(not job.asynchronous for job in meta.loads)
         scheduled = output.num_scheduled_tokens
         for new in output.scheduled_new_reqs:
             track = self._tracks.get(new.req_id)
@@ -205,14 +213,12 @@ class SchedulerSide:
 
     def worker_output(self, output: Any) -> None:
         """Hear how loads went on the workers, and what they stored."""
-        failed = getattr(output, "invalid_block_ids", None) or getattr(
-            output, "failed_recving", None
-        )
-        if failed:
-            if self._breaker.failed():
+        if getattr(output, "invalid_block_ids", None) or getattr(output, "failed_recving", None):
+            if self._loads.breaker.failed():
                 _log.error("loads keep failing; the store is left alone for a while")
-        elif getattr(output, "finished_recving", None):
-            self._breaker.succeeded()
+        elif self._loads_in_step or getattr(output, "finished_recving", None):
+            self._loads.succeeded()
+        self._loads_in_step = False
         report = getattr(output, "kv_connector_worker_meta", None)
         if isinstance(report, WorkerReport) and self.events is not None:
             self.events.reported(report)

@@ -112,6 +112,8 @@ def _check_groups(groups: list[tuple[list[str], Any]], vllm_config: Any) -> None
                 f"layers such as {names[0]} keep a {type(spec).__name__}; only the KV of "
                 "attention layers can be stored"
             )
+        if getattr(spec, "non_causal", False):
+            raise Unsupported(f"the KV of layers such as {names[0]} depends on later tokens")
     sizes = {int(spec.block_size) for _, spec in groups}
     if len(sizes) > 1:
         raise Unsupported(f"KV cache groups with blocks of {sorted(sizes)} tokens")

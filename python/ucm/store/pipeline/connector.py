@@ -106,7 +106,7 @@ def byte_config(config: Mapping[str, Any]) -> StoreConfig:
     return load_config({"device_id": -1, **config}, bytes_door=True).store
 
 
-class UcmPipelineStoreBuilder:
+class PipelineBuilder:
     """The registry of pipelines of released UCM; any sequence of stages is a pipeline here."""
 
     @staticmethod
@@ -125,3 +125,6 @@ class UcmPipelineStoreBuilder:
     def get(name: str) -> Callable[[Mapping[str, Any]], UcmPipelineStore]:
         """What makes the store of a pipeline from a configuration."""
         return lambda config: UcmPipelineStore({**config, "store_pipeline": name})
+
+
+UcmPipelineStoreBuilder = PipelineBuilder

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ucm clear`: removes a store, and nothing but what ucm wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from ucm.cli.output import console, note, write_json
+from ucm.cli.params import bytes_text, count_text, json_option
+from ucm.cli.roots import FORMAT, LOCK, Root, find_roots, writing
+
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_BLOCK = re.compile(r"[0-9a-f]{32}(\.r\d+)?")
+_PAGES = re.compile(rf"{LOCK}|{re.escape(FORMAT)}(\..+)?|index(\..+)?|table(\..+)?|seg-\d{{5,}}")
+_TEMPORARY = ".t-"
+_COLLECTOR = ".collector"
+
+
+@click.command(epilog="Example: ucm clear /data/ucm_cache --yes")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option()
+def clear(path: Path, yes: bool, as_json: bool) -> None:
+    """Remove the store in PATH with all its blocks.
+
+    Only files that ucm wrote are removed, and only from directories with ucm's FORMAT.json; PATH
+    itself stays. A Disk store must not be in use.
+    """
+    path = path.absolute()
+    roots = find_roots(path)
+    files = {root: list(own_files(root)) for root in roots}
+    total = sum(_allocated(each) for listed in files.values() for each in listed)
+    count = sum(len(listed) for listed in files.values())
+    if not yes:
+        stores = ", ".join(f"{root.stage} in {root.path}" for root in roots)
+        question = f"Remove {stores}: {count_text(count)} files, {bytes_text(total)}?"
+        if not click.confirm(question, err=True):
+            note("nothing was removed")
+            raise click.exceptions.Exit(1)
+    for root in roots:
+        with writing(root):
+            _remove(root, files[root])
+    for root in roots:
+        _drop_empty(root.path, path)
+    left = _left_over(path)
+    if as_json:
+        write_json({"path": str(path), "files": count, "bytes": total, "left": left})
+        return
+    console().print(f"removed {count_text(count)} files ({bytes_text(total)})", soft_wrap=True)
+    if left:
+        console().print(f"{count_text(left)} files in {path} are not ucm's and stay", soft_wrap=True)
+
+
+def own_files(root: Root) -> Iterator[Path]:
+    """The files of a store; FORMAT.json comes last, so that a store half removed is recognised."""
+    if root.stage == "Disk":
+        yield from sorted(
+            each
+            for each in root.path.iterdir()
+            if each.name not in (FORMAT, LOCK) and _PAGES.fullmatch(each.name) and _is_file(each)
+        )
+        yield root.path / FORMAT
+        if (root.path / LOCK).exists():
+            yield root.path / LOCK
+        return
+    for folder in sorted(root.path.iterdir()):
+        if _FOLDER.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+            for each in sorted(folder.iterdir()):
+                own = _BLOCK.fullmatch(each.name) and each.name.startswith(folder.name)
+                if (own or each.name.startswith(_TEMPORARY)) and _is_file(each):
+                    yield each
+        elif (folder.name.startswith(_TEMPORARY) or folder.name == _COLLECTOR) and _is_file(folder):
+            yield folder
+    yield root.path / FORMAT
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _allocated(path: Path) -> int:
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def _remove(root: Root, files: list[Path]) -> None:
+    for each in files:
+        each.unlink(missing_ok=True)
+    if root.stage == "Posix":
+        for folder in root.path.iterdir():
+            if _FOLDER.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+                _rmdir(folder)
+
+
+def _drop_empty(folder: Path, stop: Path) -> None:
+    """Removes folders that ucm made and that are empty now, up to but without `stop`."""
+    while folder != stop and stop in folder.parents and _rmdir(folder):
+        folder = folder.parent
+
+
+def _rmdir(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+        return True
+    return False
+
+
+def _left_over(path: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(path))

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Begins what a configuration says about logs and metrics, once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ucm import log
+from ucm.config import LoggingConfig, UcmConfig
+from ucm.metrics import prometheus
+
+
+def begin(config: UcmConfig, labels: Mapping[str, str] | None = None) -> None:
+    """Sets up the log and opens the metrics endpoint, where the configuration asks for them.
+
+    Safe to call for every store: an endpoint of this process on the same port is kept.
+
+    Args:
+        config: The configuration.
+        labels: Added to every metric of the endpoint, e.g. model_name and worker_id.
+
+    Raises:
+        ConfigError: The log file or the metrics file can not be used.
+    """
+    if config.log != LoggingConfig():
+        log.configure(config.log)
+    prometheus.start(config, labels)

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// Figures of the store against bare limits. tests/bench/figures.py runs it and keeps the results.
+#include <cstring>
+#include <functional>
+#include <map>
+
+#include "figures.h"
+
+namespace {
+
+void usage() {
+  std::fprintf(stderr,
+               "usage: ucm_figures cache|disk-write|disk-read|lookup [folder=DIR] [block_bytes=N] "
+               "[blocks=N] [rounds=N] [threads=N] [depth=N] [keys=N]\n");
+  std::exit(2);
+}
+
+void parse(const char* word, ucm::bench::Arguments* arguments) {
+  const char* equals = std::strchr(word, '=');
+  if (!equals) usage();
+  const std::string key(word, equals);
+  const std::string value = equals + 1;
+  if (key == "folder") {
+    arguments->folder = value;
+    return;
+  }
+  const std::map<std::string, std::function<void(size_t)>> numbers = {
+      {"block_bytes", [&](size_t n) { arguments->block_bytes = n; }},
+      {"blocks", [&](size_t n) { arguments->blocks = n; }},
+      {"rounds", [&](size_t n) { arguments->rounds = static_cast<int>(n); }},
+      {"threads", [&](size_t n) { arguments->threads = static_cast<unsigned>(n); }},
+      {"depth", [&](size_t n) { arguments->depth = static_cast<int64_t>(n); }},
+      {"keys", [&](size_t n) { arguments->keys = n; }},
+  };
+  const auto found = numbers.find(key);
+  if (found == numbers.end()) usage();
+  found->second(std::strtoull(value.c_str(), nullptr, 10));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) usage();
+  ucm::bench::Arguments arguments;
+  for (int i = 2; i < argc; ++i) parse(argv[i], &arguments);
+  const std::string what = argv[1];
+  if (what == "cache") {
+    ucm::bench::cache_figures(arguments);
+  } else if (what == "disk-write") {
+    ucm::bench::disk_write(arguments);
+  } else if (what == "disk-read") {
+    ucm::bench::disk_read(arguments);
+  } else if (what == "lookup") {
+    ucm::bench::lookup_figures(arguments);
+  } else {
+    usage();
+  }
+  return 0;
+}

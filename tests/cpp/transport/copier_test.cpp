@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/copier.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <vector>
+
+#include "transport/copy_plan.h"
+
+namespace ucm::transport {
+namespace {
+
+TEST(CopyPlan, JoinsOnlyWhatTouchesOnBothSides) {
+  char to[100];
+  char from[100];
+  std::vector<CopyPiece> pieces = {{to, from, 10},      {to + 10, from + 10, 5},
+                                   {to + 15, from + 20, 5}, {to + 30, from + 25, 5},
+                                   {to + 35, from + 30, 5}};
+  join_adjacent(&pieces);
+  ASSERT_EQ(pieces.size(), 3u);
+  EXPECT_EQ(pieces[0].bytes, 15u);
+  EXPECT_EQ(pieces[1].bytes, 5u);
+  EXPECT_EQ(pieces[2].dst, to + 30);
+  EXPECT_EQ(pieces[2].bytes, 10u);
+  pieces.clear();
+  join_adjacent(&pieces);
+  EXPECT_TRUE(pieces.empty());
+}
+
+Status run(Copier* copier, std::vector<CopyPiece> pieces, uintptr_t event, bool skip) {
+  std::promise<Status> outcome;
+  const bool taken = copier->submit(
+      Direction::dump, std::move(pieces), event, [skip] { return skip; },
+      [&](const Status& status) { outcome.set_value(status); });
+  return taken ? outcome.get_future().get() : make_status(Code::unavailable, "closed");
+}
+
+TEST(Copier, MovesBytesAndSkipsCancelledJobs) {
+  Copier copier(open_device("cpu", 0).value(), 2);
+  const std::string from = "the bytes";
+  std::string to(from.size(), '-');
+  EXPECT_EQ(run(&copier, {{to.data(), from.data(), from.size()}}, 0, true).code(), Code::cancelled);
+  EXPECT_EQ(to, "---------");
+  EXPECT_TRUE(run(&copier, {{to.data(), from.data(), from.size()}}, 0, false).ok());
+  EXPECT_EQ(to, from);
+}
+
+TEST(Copier, PassesTheDevicesRefusalOn) {
+  Copier copier(open_device("cpu", 0).value(), 1);
+  EXPECT_EQ(run(&copier, {}, /*event=*/123, false).code(), Code::invalid_argument);
+}
+
+TEST(Copier, TakesNothingAfterItWasClosed) {
+  Copier copier(open_device("cpu", 0).value(), 1);
+  copier.close();
+  EXPECT_EQ(run(&copier, {}, 0, false).code(), Code::unavailable);
+}
+
+TEST(Platforms, ExplainWhyOneCanNotBeUsed) {
+  const Status unknown = open_device("abacus", 0).status();
+  EXPECT_EQ(unknown.code(), Code::unavailable);
+  EXPECT_NE(unknown.message().find("PLATFORM=abacus"), std::string::npos);
+  EXPECT_NE(open_device("cpu", 3).status().message().find("device 3"), std::string::npos);
+  ASSERT_FALSE(platforms().empty());
+  EXPECT_TRUE(platforms().front().loaded);
+}
+
+}  // namespace
+}  // namespace ucm::transport
