@@ -33,7 +33,8 @@ JOBS=${JOBS:-$(nproc)}
 run_pytest() {
     python=$1
     shift
-    "$python" -m pytest -p no:cacheprovider "$@"
+    # Stores are large: only those of failed tests are kept, and only until the next run.
+    "$python" -m pytest -p no:cacheprovider --basetemp "$UCM_CACHE/pytest" -o tmp_path_retention_policy=failed "$@"
 }
 
 sources() { git ls-files -z --cached --others --exclude-standard -- "$@"; }

@@ -166,6 +166,8 @@ void bind_pipeline(nb::module_& module) {
           nb::arg("keys"), nb::arg("shards").noconvert(), nb::arg("addresses").noconvert(),
           nb::arg("event") = 0, "Start copying blocks from (rows, pieces) addresses.")
       .def("metrics", &PipelineObject::metrics,
+           nb::sig("def metrics(self) -> list[tuple[str, str, dict[str, str], "
+                   "float | tuple[list[float], list[int], float]]]"),
            "(name, kind, labels, value) per metric; a histogram's value is (bounds, counts, sum).")
       .def("close", &PipelineObject::close)
       .def_prop_ro("stages", &PipelineObject::stages);

@@ -75,13 +75,17 @@ Result<size_t> transfer(const File& file, bool write, std::span<const iovec> par
 
 Result<File> File::open(std::string path, int flags, unsigned mode) {
   int fd = -1;
-  const FaultEffect effect = fault(Operation::open, path);
-  if (effect.error != 0) {
-    errno = effect.error;
-  } else {
-    do {
+  do {
+    const FaultEffect effect = fault(Operation::open, path);
+    if (effect.error != 0) {
+      errno = effect.error;
+    } else {
       fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
-    } while (fd < 0 && errno == EINTR);
+    }
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0 && (errno == EACCES || errno == EROFS)) {
+    return errno_status(errno, "open %s: give this user access or choose another path",
+                        path.c_str());
   }
   if (fd < 0) return errno_status(errno, "open %s", path.c_str());
   File file;
@@ -123,15 +127,14 @@ Status write_at(const File& file, uint64_t offset, std::span<const iovec> parts)
 
 Status allocate(const File& file, uint64_t offset, uint64_t bytes) {
   UCM_TRY_ASSIGN(const uint64_t before, size_of(file));
-  const FaultEffect effect = fault(Operation::allocate, file.path());
-  int error = effect.error;
-  if (error == 0) {
-    int result = 0;
-    do {
-      result = ::fallocate(file.fd(), 0, static_cast<off_t>(offset), static_cast<off_t>(bytes));
-    } while (result != 0 && errno == EINTR);
-    error = result != 0 ? errno : 0;
-  }
+  int error = 0;
+  do {
+    error = fault(Operation::allocate, file.path()).error;
+    if (error == 0 && ::fallocate(file.fd(), 0, static_cast<off_t>(offset),
+                                  static_cast<off_t>(bytes)) != 0) {
+      error = errno;
+    }
+  } while (error == EINTR);
   if (error == 0) return {};
   if (error == EOPNOTSUPP || error == ENOSYS) {
     return offset + bytes > before ? resize(file, offset + bytes) : Status();

@@ -20,13 +20,12 @@ namespace {
 // The errno of the fault layer or of the call; 0 = success.
 template <typename Call>
 int run(Operation operation, const std::string& path, Call call) {
-  const FaultEffect effect = fault(operation, path);
-  if (effect.error != 0) return effect.error;
-  int result = 0;
+  int error = 0;
   do {
-    result = call();
-  } while (result != 0 && errno == EINTR);
-  return result == 0 ? 0 : errno;
+    error = fault(operation, path).error;
+    if (error == 0 && call() != 0) error = errno;
+  } while (error == EINTR);
+  return error;
 }
 
 Status folder_error(int error, const std::string& path) {

@@ -16,7 +16,11 @@ def run(tmp_path, code: str) -> str:
     path = tmp_path / "snippet.py"
     path.write_text(code)
     done = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=280, cwd=tmp_path
+        [sys.executable, "-X", "utf8", str(path)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=280,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from conftest import settings
 
-from ucm.errors import ConfigError, InvalidArgument, IoError, UcmError, Unavailable
+from ucm import _core
+from ucm.config import load_config
+from ucm.errors import ConfigError, InvalidArgument, IoError, UcmError, Unavailable, Unsupported
 from ucm.store.factory import open_store
+from ucm.store.platform import choose_platform
 
 torch = pytest.importorskip("torch")
 
@@ -219,3 +222,82 @@ def test_older_blocks_stay_readable_after_wrong_calls(store):
     back = row()
     store.wait(store.load([b"a"], 1, [back]))
     assert (back[0] == 7).all() and (back[1] == 9).all()
+
+
+@pytest.mark.parametrize("pipeline", ["Cache|Posix", "Cache|Disk"])
+def test_a_path_that_can_not_be_made_is_an_error_that_names_it(tmp_path, pipeline):
+    config = {**settings(pipeline, tmp_path), "storage_backends": "/proc/ucm/blocks"}
+    with pytest.raises(IoError, match="/proc/ucm"):
+        open_store(config, layout=([100], 1))
+
+
+def test_storage_that_refuses_new_blocks_keeps_the_older_ones_readable(make_store, tmp_path):
+    store = make_store("Posix")
+    data, back = np.full(100, 3, np.uint8), np.zeros(100, np.uint8)
+    store.wait(store.dump([b"\x01" * 16], 0, data))
+    for n in range(256):
+        folder = tmp_path / "blocks" / f"{n:02x}"
+        if n == 0x01:
+            continue
+        if folder.is_dir():
+            folder.rmdir()
+        folder.write_text("a file where a directory belongs")
+    task = store.dump([b"\x02" * 16, b"\x01" * 16], 0, [data, data])
+    with pytest.raises(IoError) as caught:
+        store.wait(task)
+    assert caught.value.failed_rows == [0]
+    assert store.lookup([b"\x01" * 16]) == [True]
+    store.wait(store.load([b"\x01" * 16], 0, back))
+    assert (back == data).all()
+
+
+def test_a_read_only_store_loads_and_refuses_dumps(make_store, tmp_path):
+    layout = ([100], 1)
+    writer = make_store("Cache|Posix", layout=layout)
+    data, back = np.full(100, 3, np.uint8), np.zeros(100, np.uint8)
+    writer.wait(writer.dump([b"a"], 0, data))
+    reader = make_store("Cache|Posix", layout=layout, read_only=True)
+    reader.wait(reader.load([b"a"], 0, back))
+    assert (back == data).all()
+    with pytest.raises(Unsupported):
+        reader.wait(reader.dump([b"b"], 0, data))
+
+
+def test_blocks_are_removed_before_their_size_is_known(make_store):
+    for pipeline in ("Cache|Disk", "Cache|Posix"):
+        first = make_store(pipeline)
+        first.wait(first.dump([b"a", b"b"], 0, [np.zeros(100, np.uint8)] * 2))
+        first.close()
+        second = make_store(pipeline)
+        second.remove([b"a", b"never stored"])
+        assert second.lookup([b"a", b"b"]) == [False, True]
+        second.close()
+        assert make_store(pipeline).lookup([b"a", b"b"]) == [False, True]
+
+
+def platform(name, loaded=True, devices=2, reason=""):
+    return {"name": name, "loaded": loaded, "devices": devices, "reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("config", "chosen"),
+    [
+        ({}, ("cuda", 0)),
+        ({"platform": "auto", "device_id": 1}, ("cuda", 1)),
+        ({"platform": "cpu", "device_id": 1}, ("cpu", 0)),
+        ({"platform": {"type": "cuda", "device_ids": [1, 0]}}, ("cuda", 1)),
+    ],
+)
+def test_the_platform_is_the_accelerator_that_is_loaded(monkeypatch, config, chosen):
+    reports = [platform("cpu", devices=1), platform("ascend", devices=0), platform("cuda")]
+    monkeypatch.setattr(_core, "platforms", lambda: reports)
+    assert choose_platform(load_config(config, environ={}).store) == chosen
+
+
+def test_a_device_that_is_not_there_is_counted(monkeypatch):
+    monkeypatch.setattr(_core, "platforms", lambda: [platform("cuda")])
+    with pytest.raises(ConfigError, match="device 2 of platform cuda: there are 2"):
+        choose_platform(load_config({"device_id": 2}, environ={}).store)
+    monkeypatch.setattr(_core, "platforms", lambda: [platform("cuda", False, 0, "no driver")])
+    with pytest.raises(Unavailable, match="platform cuda is not usable: no driver"):
+        choose_platform(load_config({"platform": "cuda"}, environ={}).store)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 from conftest import PIPELINES
@@ -185,3 +188,62 @@ def test_empty_batches_are_done_at_once(make_store):
     for task in (store.dump([], 0, []), store.load([], [], [])):
         store.wait(task)
         assert task.done
+
+
+def test_a_prefix_lookup_reads_ahead_when_the_configuration_says_so(make_store):
+    ids = [bytes([n]) * 16 for n in range(10)]
+    writer = make_store("Cache|Posix")
+    writer.wait(writer.dump(ids, 0, [block(n) for n in range(10)]))
+    writer.close()
+    ahead = {"prefetch_enabled": True, "prefetch_depth": 4}
+    reader = make_store("Cache|Posix", more=ahead, layout=([6000], 1))
+    assert reader.lookup_prefix(ids) == 10
+    read = 'ucm_transfer_blocks_total{direction="load",stage="Posix"}'
+    for _ in range(1000):
+        if reader.stats()[read] >= 4:
+            break
+        time.sleep(0.01)
+    assert reader.stats()[read] == 4
+    back = np.zeros(6000, np.uint8)
+    reader.wait(reader.load(ids[:1], 0, back))
+    assert (back == block(0)).all() and reader.stats()[read] == 4
+
+
+def test_threads_share_a_store(make_store):
+    store = make_store("Cache|Posix", layout=([6000], 1))
+    wrong: list[int] = []
+
+    def work(first: int) -> None:
+        for n in range(first, first + 20):
+            store.wait(store.dump([b"%d" % n], 0, block(n)))
+            back = np.zeros(6000, np.uint8)
+            store.wait(store.load([b"%d" % n], 0, back))
+            if (back != block(n)).any() or store.lookup([b"%d" % n]) != [True]:
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work, args=(100 * n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_threads_that_come_first_settle_the_sizes_once(make_store):
+    store = make_store("Cache|Posix")
+    failures: list[Exception] = []
+
+    def work(n: int) -> None:
+        try:
+            store.lookup([b"%d" % n])
+            store.wait(store.dump([b"%d" % n], 0, block(n)))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert all(store.lookup([b"%d" % n for n in range(12)]))

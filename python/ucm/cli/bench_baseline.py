@@ -112,7 +112,9 @@ class SlotFileBaseline(Baseline):
         self.share(self._get_one, list(batch))
 
     def _put_one(self, index: int) -> None:
-        _whole(os.pwrite(self._file, self.blocks.source[index].data, index * self.blocks.size), self)
+        _whole(
+            os.pwrite(self._file, self.blocks.source[index].data, index * self.blocks.size), self
+        )
 
     def _get_one(self, index: int) -> None:
         view = self.blocks.target[index].data

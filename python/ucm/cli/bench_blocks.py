@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Sequence
@@ -16,10 +17,8 @@ def aligned(count: int, size: int) -> np.ndarray:
     """Zeroed memory (count, size) that begins on a page and may use huge pages."""
     memory = mmap.mmap(-1, count * size)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with contextlib.suppress(OSError):  # a kernel without huge pages serves as well
             memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:
-            pass  # a kernel without huge pages serves as well
     array = np.frombuffer(memory, dtype=np.uint8).reshape(count, size)
     array[:] = 0
     return array

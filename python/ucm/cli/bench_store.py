@@ -68,9 +68,7 @@ class Case:
     def actions(self) -> tuple[str, ...]:
         """What this pipeline can do: warm needs a Cache, cold a disk."""
         warm, cold = self.stages[0] == "Cache", self.on_disk
-        return tuple(
-            name for name, there in zip(ACTIONS, (True, warm, cold), strict=True) if there
-        )
+        return tuple(name for name, there in zip(ACTIONS, (True, warm, cold), strict=True) if there)
 
     @property
     def steps(self) -> int:
@@ -86,7 +84,7 @@ class _Subject:
 
     def __init__(self, case: Case, blocks: Blocks) -> None:
         self._case = case
-        self._blocks = blocks
+        self.blocks = blocks
         self._source = blocks.addresses(blocks.source)
         self._target = blocks.addresses(blocks.target)
         self._shards = np.zeros(blocks.count, dtype=np.uint32)
@@ -126,10 +124,10 @@ class _Subject:
 
     def _move(self, call: Callable[..., Any], addresses: np.ndarray, batch: range) -> None:
         rows = slice(batch.start, batch.stop)
-        call(self._blocks.keys[rows], self._shards[rows], addresses[rows]).wait(_TIMEOUT_S)
+        call(self.blocks.keys[rows], self._shards[rows], addresses[rows]).wait(_TIMEOUT_S)
 
     def forget(self) -> None:
-        self.store.remove(self._blocks.keys)
+        self.store.remove(self.blocks.keys)
 
     def close(self) -> None:
         self.store.close()
@@ -182,18 +180,15 @@ def run_case(case: Case, bar: Meter) -> list[dict[str, Any]]:
             "count": case.count,
             "action": name,
             "direct": case.on_disk and case.direct,
-            **figures(ours[name], theirs[name], _name(case, name, files, copies)),
+            **figures(ours[name], theirs[name], _name(name, files, copies)),
         }
         for name in case.actions
     ]
 
 
-def _name(case: Case, action: str, files: Baseline, copies: Baseline) -> str:
-    if action == "put":
-        return files.named(files.put_name)
-    return (copies if action == "warm get" else files).named(
-        copies.get_name if action == "warm get" else files.get_name
-    )
+def _name(action: str, files: Baseline, copies: Baseline) -> str:
+    baseline = copies if action == "warm get" else files
+    return baseline.named(baseline.put_name if action == "put" else baseline.get_name)
 
 
 def _pair(
@@ -212,7 +207,7 @@ def _pair(
 
 
 def _pass(case: Case, action: str, who: Any, subject: _Subject, label: str) -> Pass:
-    blocks = subject._blocks
+    blocks = subject.blocks
     batches = blocks.batches(case.batch)
     if action == "put":
         return timed(who.put, batches, case.size)

@@ -67,13 +67,16 @@ def _memory(memory: dict[str, int], subject: Subject) -> Iterator[Finding]:
     cache = _cache_bytes(subject)
     if cache > total:
         yield Finding(
-            FAIL, "memory", f"{text}; the Cache asks for {bytes_text(cache)}", "lower max_pinned_size"
+            FAIL,
+            "memory",
+            f"{text}; the Cache asks for {bytes_text(cache)}",
+            "lower max_pinned_size",
         )
     elif cache > free // 2:
         yield Finding(
             WARN,
             "memory",
-            f"{text}; the Cache asks for {bytes_text(cache)}, and gets at most half of what is free",
+            f"{text}; the Cache asks for {bytes_text(cache)} and gets at most half of that",
             "lower max_pinned_size, or free some memory",
         )
     elif total < 30 * _GIB:
@@ -101,7 +104,7 @@ def _memlock(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             WARN,
             "locked memory",
-            f"up to {bytes_text(soft)} (RLIMIT_MEMLOCK): less than pinned and registered buffers need",
+            f"up to {bytes_text(soft)} (RLIMIT_MEMLOCK): little for pinned buffers",
             "ulimit -l unlimited; systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1",
         )
 
@@ -141,8 +144,8 @@ def _huge_pages(memory: dict[str, int], subject: Subject) -> Iterator[Finding]:
         yield Finding(
             OK,
             "huge pages",
-            f"{count_text(free)} of {count_text(reserved)} reserved pages of {bytes_text(size)} are "
-            f"free; transparent: {state}",
+            f"{count_text(free)} of {count_text(reserved)} reserved pages of {bytes_text(size)} "
+            f"are free; transparent: {state}",
         )
     elif state in ("always", "madvise") or off:
         yield Finding(OK, "huge pages", f"none reserved; transparent: {state}")
@@ -151,7 +154,7 @@ def _huge_pages(memory: dict[str, int], subject: Subject) -> Iterator[Finding]:
             WARN,
             "huge pages",
             f"none reserved, transparent: {state}; the Cache uses pages of 4 KiB",
-            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, or sysctl vm.nr_hugepages=N",
+            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
         )
 
 

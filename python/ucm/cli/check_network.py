@@ -103,7 +103,9 @@ def _metrics(port: int, address: str) -> Iterator[Finding]:
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     ours = sum(line.startswith(("ucm_", "ucm:", "vllm:ucm")) for line in lines)
     if ours:
-        yield Finding(OK, "metrics", f"http://127.0.0.1:{port}/metrics answers: {ours} values of ucm")
+        yield Finding(
+            OK, "metrics", f"http://127.0.0.1:{port}/metrics answers: {ours} values of ucm"
+        )
     else:
         what = "answers without metrics of ucm" if text else "does not answer as /metrics"
         yield Finding(

@@ -86,7 +86,9 @@ def version_of(distribution: str) -> str | None:
 def _packages() -> Iterator[Finding]:
     yield Finding(OK, "Python", f"{platform.python_version()} ({sys.executable})")
     numpy = version_of("numpy")
-    yield Finding(OK if numpy else FAIL, "numpy", numpy or "missing", "" if numpy else "pip install numpy")
+    yield Finding(
+        OK if numpy else FAIL, "numpy", numpy or "missing", "" if numpy else "pip install numpy"
+    )
     yield _engine("torch", _OLDEST_TORCH, "needed by vLLM; ucm itself does without")
     yield _engine("vllm", _OLDEST_VLLM, "pip install 'ucm[vllm]' to serve with vLLM")
     client = version_of("prometheus_client")
@@ -111,7 +113,9 @@ def _kernel() -> Iterator[Finding]:
     release = platform.release()
     found = f"{release}, {platform.libc_ver()[0]} {platform.libc_ver()[1]}"
     if numbers(release) < _OLDEST_KERNEL:
-        yield Finding(WARN, "Linux", f"{found}: without a usable io_uring", "5.6 or newer is better")
+        yield Finding(
+            WARN, "Linux", f"{found}: without a usable io_uring", "5.6 or newer is better"
+        )
     else:
         yield Finding(OK, "Linux", found)
 

@@ -214,7 +214,9 @@ def _transfers(place: Path, subject: Subject) -> Iterator[Finding]:
     wants_direct = bool(store and store.io_direct)
     if found.get("o_direct", not direct_problem(place)):
         alignment = found.get("direct_alignment")
-        yield Finding(OK, "  O_DIRECT", f"works, {alignment}-byte aligned" if alignment else "works")
+        yield Finding(
+            OK, "  O_DIRECT", f"works, {alignment}-byte aligned" if alignment else "works"
+        )
     else:
         yield Finding(
             WARN if wants_direct else INFO,

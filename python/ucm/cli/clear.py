@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,18 +35,18 @@ def clear(path: Path, yes: bool, as_json: bool) -> None:
     """
     path = path.absolute()
     roots = find_roots(path)
-    files = {root: list(own_files(root)) for root in roots}
-    total = sum(_allocated(each) for listed in files.values() for each in listed)
-    count = sum(len(listed) for listed in files.values())
+    files = [list(own_files(root)) for root in roots]
+    total = sum(_allocated(each) for listed in files for each in listed)
+    count = sum(len(listed) for listed in files)
     if not yes:
         stores = ", ".join(f"{root.stage} in {root.path}" for root in roots)
         question = f"Remove {stores}: {count_text(count)} files, {bytes_text(total)}?"
-        if not click.confirm(question, err=True):
+        if not _confirmed(question):
             note("nothing was removed")
             raise click.exceptions.Exit(1)
-    for root in roots:
+    for root, listed in zip(roots, files, strict=True):
         with writing(root):
-            _remove(root, files[root])
+            _remove(root, listed)
     for root in roots:
         _drop_empty(root.path, path)
     left = _left_over(path)
@@ -54,7 +55,18 @@ def clear(path: Path, yes: bool, as_json: bool) -> None:
         return
     console().print(f"removed {count_text(count)} files ({bytes_text(total)})", soft_wrap=True)
     if left:
-        console().print(f"{count_text(left)} files in {path} are not ucm's and stay", soft_wrap=True)
+        console().print(
+            f"{count_text(left)} files in {path} are not ucm's and stay", soft_wrap=True
+        )
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError("nobody can answer here; give --yes") from None
 
 
 def own_files(root: Root) -> Iterator[Path]:

@@ -44,9 +44,13 @@ def deploy(topic: str | None, out: Path | None, as_json: bool) -> None:
     if topic is None:
         _list(known, as_json)
         return
-    names = known.get(_ALIASES.get(topic, topic)) or [name for name in packaged.FILES if name == topic]
+    names = known.get(_ALIASES.get(topic, topic)) or [
+        name for name in packaged.FILES if name == topic
+    ]
     if not names:
-        raise click.UsageError(f"there is no topic {topic!r}; there are: {', '.join(sorted(known))}")
+        raise click.UsageError(
+            f"there is no topic {topic!r}; there are: {', '.join(sorted(known))}"
+        )
     texts = {name: packaged.path(name).read_text(encoding="utf-8") for name in names}
     if out is not None:
         _write(texts, out)

@@ -129,7 +129,7 @@ def opened(root: Root) -> Iterator[Any]:
     # own, with the capacity it has, this store is alone and nothing is evicted.
     with tempfile.TemporaryDirectory(prefix="ucm-gc-") as backend:
         os.symlink(root.path, os.path.join(backend, str(root.slot_bytes)))
-        options = {
+        options: dict[str, Any] = {
             "storage_backends": [backend],
             "capacity_bytes": int(root.format["capacity_slots"]) * root.slot_bytes,
             "eviction_high": 1.0,

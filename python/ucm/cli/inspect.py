@@ -110,14 +110,11 @@ def _show(summary: Summary, verified: bool) -> None:
 
 
 def _show_blocks(summary: Summary) -> None:
-    shown = table(
-        None, [("key", "left"), ("bytes", "right"), ("age", "right"), ("location", "left")]
-    )
+    """One plain line per block, never cut: made for grep."""
     for record in summary.records:
         place = str(record["location"]).removeprefix(str(summary.root.path)).lstrip("/")
         age = age_text(summary.age_of(record)) if record["written_ns"] else "?"
-        shown.add_row(record["key"], bytes_text(record["bytes"]), age, place)
-    console().print(shown)
+        click.echo(f"{record['key']}  {bytes_text(record['bytes']):>9}  {age:>7}  {place}")
 
 
 def _show_damage(summaries: list[Summary], verified: bool) -> None:

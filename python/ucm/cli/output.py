@@ -85,7 +85,9 @@ class Meter:
 
 
 @contextmanager
-def meter(text: str, total: float | None, *, unit: str = "steps", quiet: bool = False) -> Iterator[Meter]:
+def meter(
+    text: str, total: float | None, *, unit: str = "steps", quiet: bool = False
+) -> Iterator[Meter]:
     """A progress bar on stderr; plain lines where stderr is no terminal.
 
     Args:

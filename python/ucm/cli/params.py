@@ -45,7 +45,9 @@ class AgeType(click.ParamType):
             return value
         match = _AGE.match(str(value))
         if match is None:
-            self.fail(f"an age such as 90s, 30m, 12h, 7d or 2w is expected, not {value!r}", param, ctx)
+            self.fail(
+                f"an age such as 90s, 30m, 12h, 7d or 2w is expected, not {value!r}", param, ctx
+            )
         return float(match[1]) * _SECONDS[match[2]]
 
 

@@ -23,7 +23,7 @@ _POLICY = "kv_load_failure_policy"
 
 
 @click.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
     epilog="Example: ucm serve meta-llama/Llama-3.1-8B --ucm-config ucm_config.yaml --port 8000 "
     "--tensor-parallel-size 4",
 )
@@ -46,7 +46,9 @@ def serve(model: str, file: Path, dry_run: bool, as_json: bool, flags: tuple[str
     if model.startswith("-"):
         raise click.UsageError(f"MODEL comes before vLLM's flags: ucm serve MODEL ... {model}")
     if any(each.partition("=")[0] == _FLAG for each in flags):
-        raise click.UsageError(f"{_FLAG} is made from --ucm-config; leave it out, or run vllm serve")
+        raise click.UsageError(
+            f"{_FLAG} is made from --ucm-config; leave it out, or run vllm serve"
+        )
     config = load_config(file.absolute())
     config.store.core_options()
     for each in config.notes:

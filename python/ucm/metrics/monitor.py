@@ -54,22 +54,27 @@ def register(store: Store) -> None:
         _stores.add(store)
 
 
-def retire(store: Store, *, for_good: bool = True) -> None:
-    """Keeps the counters of a pipeline that is about to close.
-
-    Args:
-        store: The store.
-        for_good: The store closes; else only its pipeline is replaced.
-    """
-    samples = list(store.metrics())
-    if for_good:
-        samples += store.lookups.sample()
+def retire(store: Store) -> None:
+    """Keeps the counters of a store that is about to close."""
+    samples = lasting([*store.metrics(), *store.lookups.sample()])
     with _lock:
         for sample in samples:
-            if sample[1] != "gauge":
-                _add(_past, sample)
-        if for_good:
-            _stores.discard(store)
+            _add(_past, sample)
+        _stores.discard(store)
+
+
+def lasting(samples: Iterable[Sample]) -> list[Sample]:
+    """What still counts when a pipeline is closed: all but the gauges."""
+    return [sample for sample in samples if sample[1] != "gauge"]
+
+
+def merged(*groups: Iterable[Sample]) -> list[Sample]:
+    """The samples of all groups; equal ones are added up."""
+    totals: dict[_Key, Sample] = {}
+    for group in groups:
+        for sample in group:
+            _add(totals, sample)
+    return list(totals.values())
 
 
 def collect() -> list[Sample]:
@@ -109,11 +114,7 @@ def figures(*groups: Iterable[Sample]) -> dict[str, float]:
         and the same for `save_`), and every sample as `name{label="value"}`; of a histogram
         `_count` and `_sum`.
     """
-    totals: dict[_Key, Sample] = {}
-    for group in groups:
-        for sample in group:
-            _add(totals, sample)
-    samples = list(totals.values())
+    samples = merged(*groups)
     result = _headlines(samples)
     for name, kind, labels, value in samples:
         text = ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ def shard_array(count: int, shard_index: Any) -> np.ndarray:
     """
     if isinstance(shard_index, int | np.integer) and not isinstance(shard_index, bool):
         _check_shards(shard_index, shard_index)
-        return np.full(count, shard_index, dtype=np.uint32)
+        return _same_shard(count, int(shard_index))
     shards = np.asarray(shard_index)
     if shards.ndim != 1 or (shards.size and shards.dtype.kind not in "iu"):
         raise InvalidArgument(
@@ -55,6 +56,13 @@ def shard_array(count: int, shard_index: Any) -> np.ndarray:
     if count:
         _check_shards(shards.min(), shards.max())
     return np.ascontiguousarray(shards, dtype=np.uint32)
+
+
+@functools.lru_cache(maxsize=256)
+def _same_shard(count: int, shard: int) -> np.ndarray:
+    shards = np.full(count, shard, dtype=np.uint32)
+    shards.flags.writeable = False
+    return shards
 
 
 def _check_shards(lowest: Any, highest: Any) -> None:
@@ -72,11 +80,19 @@ def address_rows(count: int, shard_index: Any, addresses: Any, sizes: Sizes) -> 
         sizes: The layout.
 
     Raises:
-        InvalidArgument: The shape does not fit, or an address is 0.
+        InvalidArgument: The shape does not fit, or an address is 0. (In a uint64 array the core
+            finds the latter, and the task fails.)
     """
     shards = shard_array(count, shard_index)
     check_shards(shards, sizes)
     pieces = len(sizes.pieces)
+    if (
+        type(addresses) is np.ndarray
+        and addresses.dtype == np.uint64
+        and addresses.shape == (count, pieces)
+        and addresses.flags.c_contiguous
+    ):
+        return Rows(shards, addresses, addresses)
     array = _integers(addresses, f"{count} rows of {pieces}")
     if array.ndim == 1 and pieces == 1:
         array = array.reshape(-1, 1)
@@ -105,7 +121,10 @@ def _integers(addresses: Any, shape: str) -> np.ndarray:
 
 def check_shards(shards: np.ndarray, sizes: Sizes) -> None:
     """Refuses shard numbers that the layout does not have."""
-    if len(shards) and int(shards.max()) >= sizes.shards:
+    if not len(shards):
+        return
+    highest = shards[0] if not shards.flags.writeable else shards.max()
+    if highest >= sizes.shards:
         row = int(np.argmax(shards))
         raise InvalidArgument(
             f"row {row} names shard {int(shards[row])}: a block of this store has {sizes.shards} "
@@ -153,8 +172,7 @@ def memory_table(table: list[list[Any]], *, filled: bool) -> list[list[Memory]]:
         InvalidArgument: A tensor can not be used.
     """
     described = [
-        [memory_of(tensor, f"piece {j} of row {i}") for j, tensor in enumerate(row)]
-        for i, row in enumerate(table)
+        [memory_of(tensor, (j, i)) for j, tensor in enumerate(row)] for i, row in enumerate(table)
     ]
     if filled:
         for i, row in enumerate(described):
@@ -182,12 +200,11 @@ def tensor_rows(
         InvalidArgument: Number, size or device of a tensor does not fit.
     """
     check_shards(shards, sizes)
-    pieces = len(sizes.pieces)
-    addresses = np.empty((len(memories), pieces), dtype=np.uint64)
+    devices = ("cpu", _DEVICE_OF.get(platform, platform))
     for i, row in enumerate(memories):
-        if len(row) != pieces:
+        if len(row) != len(sizes.pieces):
             raise InvalidArgument(
-                f"row {i} has {len(row)} tensors: a shard of this store has {pieces} "
+                f"row {i} has {len(row)} tensors: a shard of this store has {len(sizes.pieces)} "
                 f"({_short(list(sizes.pieces))} bytes)"
             )
         for j, memory in enumerate(row):
@@ -196,18 +213,18 @@ def tensor_rows(
                     f"piece {j} of row {i} has {memory.nbytes} bytes: {sizes.pieces[j]} bytes are "
                     "expected"
                 )
-            _check_device(memory, platform, f"piece {j} of row {i}")
-        addresses[i] = [memory.address for memory in row]
-    return Rows(shards, addresses, keep)
+            if memory.device not in devices:
+                raise _foreign(memory, platform, f"piece {j} of row {i}")
+    addresses = [[memory.address for memory in row] for row in memories]
+    return Rows(shards, np.array(addresses, dtype=np.uint64), keep)
 
 
-def _check_device(memory: Memory, platform: str, where: str) -> None:
-    if memory.device != "cpu" and memory.device != _DEVICE_OF.get(platform, platform):
-        wanted = _PLATFORM_OF.get(memory.device, memory.device)
-        raise InvalidArgument(
-            f"{where} lies on {memory.device}:{memory.device_index}: this store was opened for "
-            f"platform {platform}; open it with platform: {wanted}, or pass a host tensor"
-        )
+def _foreign(memory: Memory, platform: str, where: str) -> InvalidArgument:
+    wanted = _PLATFORM_OF.get(memory.device, memory.device)
+    return InvalidArgument(
+        f"{where} lies on {memory.device}:{memory.device_index}: this store was opened for "
+        f"platform {platform}; open it with platform: {wanted}, or pass a host tensor"
+    )
 
 
 _DEVICE_OF = {"ascend": "npu", "maca": "cuda"}

@@ -13,7 +13,7 @@ import numpy as np
 
 from ucm.config import StoreConfig
 from ucm.config.pipelines import parse_pipeline
-from ucm.errors import InvalidArgument
+from ucm.errors import InvalidArgument, IoError, NotFound, Unsupported
 from ucm.keys import KEY_BYTES, pack, unpack
 from ucm.metrics import monitor
 from ucm.store.held import HeldBlocks, batch_of, copy_row
@@ -30,6 +30,7 @@ from ucm.store.rows import (
 )
 from ucm.store.sizes import configured_sizes, given_sizes
 from ucm.store.task import Task
+from ucm.store.unsized import remove_blocks
 
 _LOG = logging.getLogger("ucm.store")
 _TIMEOUT_S = 30.0
@@ -72,6 +73,8 @@ class Store:
         self._timeout_s = config.timeout_s or _TIMEOUT_S
         self._lock = threading.Lock()
         self._pending: deque[Task] = deque()
+        self._pending_lock = threading.Lock()
+        self._earlier: list[monitor.Sample] = []
         self._held = HeldBlocks()
         self._platform = "cpu"
         self._closed = False
@@ -230,13 +233,13 @@ class Store:
         dropped = [key for key, answer in zip(keys, answers, strict=True) if not answer]
         if dropped:
             self._held.drop(dropped)
-            self._ask("remove", b"".join(dropped))
+            self._remove(b"".join(dropped))
 
     def remove(self, ids: Sequence[bytes]) -> None:
         """Forgets blocks in every stage; those that are absent are no error."""
         keys = _pack(ids)
         self._held.drop(unpack(keys))
-        self._ask("remove", keys)
+        self._remove(keys)
 
     # --- the rest ---
 
@@ -262,10 +265,9 @@ class Store:
         """
         return int(self._native.address)
 
-    def metrics(self) -> list[tuple[str, str, dict[str, str], Any]]:
+    def metrics(self) -> list[monitor.Sample]:
         """Samples of the native pipeline: (name, kind, labels, value)."""
-        samples: list[tuple[str, str, dict[str, str], Any]] = self._native.metrics()
-        return samples
+        return monitor.merged(self._earlier, self._native.metrics())
 
     def stats(self) -> dict[str, float]:
         """Figures by name: `hit_rate`, `load_speed`, `save_speed` (bytes/s), and all metrics."""
@@ -302,14 +304,13 @@ class Store:
         if sizes is not None:
             self._platform, device = choose_platform(self.config)
             options.update(platform=self._platform, device_id=device)
-        return _core.Pipeline(
-            self._spec,
-            options,
-            list(sizes.pieces) if sizes else [],
-            sizes.shards if sizes else 1,
-            self._layout_id,
-            read_only=self._read_only,
-        )
+        pieces, shards = (list(sizes.pieces), sizes.shards) if sizes else ([], 1)
+        try:
+            return _core.Pipeline(
+                self._spec, options, pieces, shards, self._layout_id, read_only=self._read_only
+            )
+        except NotFound as error:  # a folder, not a block
+            raise IoError(error.message) from None
 
     def _ask(self, name: str, *args: Any) -> Any:
         if self._sizes is None:
@@ -317,17 +318,26 @@ class Store:
                 return getattr(self._native, name)(*args)
         return getattr(self._native, name)(*args)
 
+    def _remove(self, keys: bytes) -> None:
+        try:
+            self._ask("remove", keys)
+        except Unsupported:
+            if self._sizes is not None or self._read_only or self._lookup_only:
+                raise
+            remove_blocks(self._spec, self.config.core_options(rank=self._rank), keys)
+
     def _settle(self, sizes: Sizes) -> Sizes:
         """Opens the pipeline for transfers, once."""
         with self._lock:
             if self._sizes is None and not self._closed:
-                monitor.retire(self, for_good=False)
+                earlier = monitor.lasting(self._native.metrics())
                 self._native.close()
                 try:
                     self._native = self._open(sizes)
                 except Exception:
                     self._native = self._open(None)
                     raise
+                self._earlier = earlier
                 self._sizes = sizes
                 _LOG.debug("block sizes are known: %s", sizes)
             return self._sizes or sizes
@@ -392,9 +402,10 @@ class Store:
     def _submit(self, kind: str, keys: bytes, rows: Rows, event: int) -> Task:
         native = getattr(self._native, kind)(keys, rows.shards, rows.addresses, int(event))
         task = Task(native, kind, len(rows.shards), self._timeout_s, rows)
-        while self._pending and self._pending[0].done:
-            self._pending.popleft()
-        self._pending.append(task)
+        with self._pending_lock:  # keeps the caller's tensors alive when the task is dropped
+            while self._pending and self._pending[0].done:
+                self._pending.popleft()
+            self._pending.append(task)
         return task
 
     def _hold(self, keys: bytes, rows: Rows, event: int, table: Any, mask: np.ndarray) -> Task:

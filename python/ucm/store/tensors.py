@@ -12,6 +12,9 @@ from ucm.errors import InvalidArgument
 _DLPACK_DEVICES = {1: "cpu", 2: "cuda", 3: "cpu", 11: "cpu", 13: "cuda"}
 
 
+Where = str | tuple[int, int]
+
+
 class Memory(NamedTuple):
     """A contiguous piece of memory: address, bytes, whose it is, and whether it may be written."""
 
@@ -22,13 +25,13 @@ class Memory(NamedTuple):
     writable: bool
 
 
-def memory_of(tensor: Any, where: str) -> Memory:
+def memory_of(tensor: Any, where: Where) -> Memory:
     """Describes the memory of a tensor.
 
     Args:
         tensor: torch tensor, numpy array, buffer, or anything with `__dlpack__` or
             `__cuda_array_interface__`.
-        where: What it is in the call, for messages: `piece 1 of row 3`.
+        where: What it is in the call, for messages: a name, or (piece, row).
 
     Raises:
         InvalidArgument: It is no tensor, is empty, or does not lie in one piece.
@@ -45,23 +48,26 @@ def memory_of(tensor: Any, where: str) -> Memory:
         return _numpy(np.frombuffer(tensor, dtype=np.uint8), where)
     except TypeError:
         raise InvalidArgument(
-            f"{where} is {type(tensor).__name__}: a torch tensor, a numpy array or another object "
-            "with __dlpack__ is expected"
+            f"{_name(where)} is {type(tensor).__name__}: a torch tensor, a numpy array or another "
+            "object with __dlpack__ is expected"
         ) from None
     except (ValueError, BufferError) as error:
-        raise InvalidArgument(f"{where} can not be used as it is: {error}") from None
+        raise InvalidArgument(f"{_name(where)} can not be used as it is: {error}") from None
 
 
-def _numpy(array: np.ndarray, where: str) -> Memory:
+def _numpy(array: np.ndarray, where: Where) -> Memory:
+    flags = array.flags
     if array.dtype.hasobject:
-        raise InvalidArgument(f"{where} has dtype {array.dtype}: an array of numbers is expected")
-    if not array.flags.c_contiguous:
+        raise InvalidArgument(
+            f"{_name(where)} has dtype {array.dtype}: an array of numbers is expected"
+        )
+    if not flags.c_contiguous:
         raise _scattered(where, array.shape, array.strides, "numpy.ascontiguousarray(x)")
     address = array.__array_interface__["data"][0]
-    return _checked(Memory(address, array.nbytes, "cpu", 0, bool(array.flags.writeable)), where)
+    return _checked(Memory(address, array.nbytes, "cpu", 0, flags.writeable), where)
 
 
-def _torch(tensor: Any, where: str) -> Memory:
+def _torch(tensor: Any, where: Where) -> Memory:
     if not tensor.is_contiguous():
         raise _scattered(where, tuple(tensor.shape), tuple(tensor.stride()), "x.contiguous()")
     device = getattr(tensor, "device", None)
@@ -71,7 +77,7 @@ def _torch(tensor: Any, where: str) -> Memory:
     return _checked(memory, where)
 
 
-def _cuda_array(tensor: Any, where: str) -> Memory:
+def _cuda_array(tensor: Any, where: Where) -> Memory:
     described = tensor.__cuda_array_interface__
     address, read_only = described["data"]
     shape, strides = tuple(described["shape"]), described.get("strides")
@@ -85,26 +91,32 @@ def _cuda_array(tensor: Any, where: str) -> Memory:
     return _checked(Memory(int(address), nbytes, "cuda", 0, not read_only), where)
 
 
-def _dlpack(tensor: Any, where: str) -> Memory:
+def _dlpack(tensor: Any, where: Where) -> Memory:
     kind, index = tensor.__dlpack_device__()
     if _DLPACK_DEVICES.get(int(kind)) != "cpu":
         raise InvalidArgument(
-            f"{where} lies on the DLPack device ({int(kind)}, {index}): pass its address with "
-            "load_data or dump_data"
+            f"{_name(where)} lies on the DLPack device ({int(kind)}, {index}): pass its address "
+            "with load_data or dump_data"
         )
     return _numpy(np.from_dlpack(tensor), where)
 
 
-def _checked(memory: Memory, where: str) -> Memory:
+def _name(where: Where) -> str:
+    return where if isinstance(where, str) else f"piece {where[0]} of row {where[1]}"
+
+
+def _checked(memory: Memory, where: Where) -> Memory:
     if memory.nbytes == 0 or memory.address == 0:
-        raise InvalidArgument(f"{where} is empty: a tensor with at least one byte is expected")
+        raise InvalidArgument(
+            f"{_name(where)} is empty: a tensor with at least one byte is expected"
+        )
     return memory
 
 
 def _scattered(
-    where: str, shape: tuple[int, ...], strides: tuple[int, ...], remedy: str
+    where: Where, shape: tuple[int, ...], strides: tuple[int, ...], remedy: str
 ) -> InvalidArgument:
     return InvalidArgument(
-        f"{where} has shape {shape} and strides {strides}, it does not lie in one piece of memory: "
-        f"pass {remedy}, or its contiguous parts as several pieces"
+        f"{_name(where)} has shape {shape} and strides {strides}, it does not lie in one piece of "
+        f"memory: pass {remedy}, or its contiguous parts as several pieces"
     )

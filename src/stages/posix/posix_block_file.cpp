@@ -73,8 +73,7 @@ Result<BlockReport> judge_last_page(BlockReport report, const BlockKey& key,
   if (!whole) return report;
   judge_trailer(page.data(), key, layout, &report);
   // The trailer tells a block of another size from one that was cut or grew.
-  const bool right_size =
-      layout.empty() || report.info.bytes == file_bytes(layout.block_bytes());
+  const bool right_size = layout.empty() || report.info.bytes == file_bytes(layout.block_bytes());
   if (!right_size && report.finding != Finding::other_layout) {
     set_finding(&report, Finding::damaged, "size");
   }

@@ -205,8 +205,7 @@ Result<bool> BlockSet::write(const BlockKey& key, const BlockImage& image, int64
   const size_t first = options_.path_strategy == PathStrategy::hash
                            ? home(key)
                            : next_root_.fetch_add(1, std::memory_order_relaxed) % roots_.size();
-  return retry(deadline,
-               [&] { return write_once(key, image, modified_ns, wanted, first); });
+  return retry(deadline, [&] { return write_once(key, image, modified_ns, wanted, first); });
 }
 
 Status BlockSet::remove(const BlockKey& key) {

@@ -39,7 +39,7 @@ class BlockSet {
   Status find_stored(const BlockKey& key);
   // `wanted`: see BlockRoot::write. True when we stored the block, false when somebody else has.
   Result<bool> write(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
-               Clock::time_point deadline, const std::function<bool()>& wanted);
+                     Clock::time_point deadline, const std::function<bool()>& wanted);
   Status remove(const BlockKey& key);
 
   // A block was removed for space.
@@ -62,7 +62,7 @@ class BlockSet {
   Status judge(const BlockKey& key, const BlockRoot& root, const BlockReport& report);
   Status read_once(const BlockKey& key, std::byte* buffer, BlockReport* report);
   Result<bool> write_once(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
-                    const std::function<bool()>& wanted, size_t first);
+                          const std::function<bool()>& wanted, size_t first);
   template <typename Call>
   auto retry(Clock::time_point deadline, Call call) -> decltype(call());
 

@@ -99,8 +99,7 @@ Result<bool> Collector::State::evict(const std::string& root, CollectorLease* le
     usage->bytes -= block.bytes;
     if (status.ok()) metrics->evicted().add();
   }
-  usage->blocks.erase(usage->blocks.begin(),
-                      usage->blocks.begin() + static_cast<ptrdiff_t>(left));
+  usage->blocks.erase(usage->blocks.begin(), usage->blocks.begin() + static_cast<ptrdiff_t>(left));
   return true;
 }
 
@@ -154,9 +153,8 @@ void Collector::run(const std::shared_ptr<State>& state) {
     lock.lock();
     // After a pass that could not be made, new bytes do not start the next one at once.
     const bool wakeable = ended.ok() && ended.value();
-    state->changed.wait_for(lock, pause, [&] {
-      return state->closed.load() || (wakeable && state->due());
-    });
+    state->changed.wait_for(lock, pause,
+                            [&] { return state->closed.load() || (wakeable && state->due()); });
   }
 }
 

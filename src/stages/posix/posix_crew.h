@@ -17,8 +17,7 @@ class WorkerCrew {
   WorkerCrew(const std::string& name, unsigned threads);
   ~WorkerCrew() { close(std::chrono::nanoseconds::zero()); }
 
-  // False after `close`: the job is dropped. A job that runs out of memory ends silently, so it
-  // reports its own result from within.
+  // False after `close`: the job is dropped. Jobs must not throw.
   bool submit(base::Lane lane, base::WorkerGroup::Job job);
   // Jobs submitted and not ended.
   size_t open_jobs() const;

@@ -24,6 +24,13 @@ int64_t use_time(const Transfer& transfer, uint32_t row) {
   return transfer.started_ns() - static_cast<int64_t>(row) * kRowAgeNs;
 }
 
+Status dump_status(const BlockKey& key, Status status) {
+  const std::string context = "posix: dump of block " + key.prefix();
+  if (status.code() != Code::no_space) return std::move(status).with_context(context);
+  return Status(Code::no_space, context + ": " + status.message() +
+                                    "; free space there, lower capacity_bytes or add a backend");
+}
+
 }  // namespace
 
 PosixEngine::PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> blocks,
@@ -38,6 +45,7 @@ PosixEngine::PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> 
         options, metrics_, [set = blocks_](const BlockKey& key) { set->note_evicted(key); });
   }
   if (!blocks_->layout().empty()) {
+    buffers_.reserve(options.io_threads);
     crew_ = std::make_unique<WorkerCrew>("ucm-posix-io", options.io_threads);
   }
 }
@@ -51,8 +59,8 @@ Status PosixEngine::ask_present(std::span<const BlockKey> keys, std::span<uint8_
 
 Status PosixEngine::lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) {
   UCM_TRY(ask_present(keys, present));
-  metrics_->looked_up(keys.size(), static_cast<size_t>(std::count(present.begin(), present.end(),
-                                                                  uint8_t{1})));
+  metrics_->looked_up(keys.size(),
+                      static_cast<size_t>(std::count(present.begin(), present.end(), uint8_t{1})));
   return {};
 }
 
@@ -101,8 +109,7 @@ TaskPtr PosixEngine::submit(Direction direction, const Batch& batch) {
   const auto transfer = std::make_shared<Transfer>(direction, batch, options_.timeout(),
                                                    blocks_->layout().block_bytes(), metrics_);
   watch_.add(transfer);
-  const base::Lane lane =
-      direction == Direction::load ? base::Lane::urgent : base::Lane::normal;
+  const base::Lane lane = direction == Direction::load ? base::Lane::urgent : base::Lane::normal;
   for (uint32_t row = 0; row < rows; ++row) {
     metrics_->queue_depth().add(1);
     const bool accepted = crew_->submit(
@@ -164,8 +171,8 @@ void PosixEngine::dump_row(Transfer& transfer, uint32_t row) {
   const Status stored = blocks_->find_stored(key);
   if (stored.code() != Code::not_found) return finish(transfer, row, stored, false);
   if (!transfer.hold(row)) return finish(transfer, row, {}, false);
-  auto image = BlockImage::make(key, blocks_->layout(), transfer.memory(row),
-                                transfer.started_ns());
+  auto image =
+      BlockImage::make(key, blocks_->layout(), transfer.memory(row), transfer.started_ns());
   // From here on only system calls touch the caller's memory. If it is given up and changes under
   // a call that hangs, what was written is dropped, or does not match its checksum.
   transfer.loosen(row);
@@ -177,8 +184,7 @@ void PosixEngine::dump_row(Transfer& transfer, uint32_t row) {
     if (ours.ok() && ours.value()) collector_->wrote(image.value().bytes());
     if (ours.status().code() == Code::no_space) collector_->out_of_space();
   }
-  finish(transfer, row, ours.status().with_context("posix: dump of block " + key.prefix()),
-         ours.ok() && ours.value());
+  finish(transfer, row, dump_status(key, ours.status()), ours.ok() && ours.value());
 }
 
 io::AlignedBuffer PosixEngine::take_buffer() {

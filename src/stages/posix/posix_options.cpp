@@ -50,7 +50,7 @@ Status check_numbers(const PosixOptions& options) {
   if (!(options.eviction_low >= 0 && options.eviction_low < options.eviction_high &&
         options.eviction_high <= 1)) {
     return make_status(Code::invalid_argument,
-                       "posix.eviction_low %.3f and eviction_high %.3f: expected 0 <= low < high <= 1",
+                       "posix.eviction_low %g and eviction_high %g: expected 0 <= low < high <= 1",
                        options.eviction_low, options.eviction_high);
   }
   if (options.dir_mode > 07777 || options.file_mode > 07777) {

@@ -40,9 +40,9 @@ struct PosixOptions {
 };
 
 inline constexpr std::array<std::string_view, 14> kPosixOptionKeys = {
-    "storage_backends", "io_direct",     "io_threads",   "path_strategy", "capacity_bytes",
-    "eviction_high",    "eviction_low",  "verify",       "durability",    "dir_mode",
-    "file_mode",        "retry_count",   "lookup_ttl_s", "timeout_s"};
+    "storage_backends", "io_direct",    "io_threads",   "path_strategy", "capacity_bytes",
+    "eviction_high",    "eviction_low", "verify",       "durability",    "dir_mode",
+    "file_mode",        "retry_count",  "lookup_ttl_s", "timeout_s"};
 
 // invalid_argument names the key and what it takes.
 Result<PosixOptions> read_posix_options(const Options& options);

@@ -86,7 +86,7 @@ BlockRoot::BlockRoot(std::string path, const PosixOptions& options, bool read_on
     : path_(std::move(path)),
       options_(options),
       read_only_(read_only),
-      flush_(options.durability != Durability::none) {}
+      network_(on_network(path_)) {}
 
 Result<std::unique_ptr<BlockRoot>> BlockRoot::open(const std::string& path,
                                                    const PosixOptions& options, bool read_only) {
@@ -120,7 +120,7 @@ Status BlockRoot::prepare() {
   // A directory that was there keeps the permissions its owner gave it.
   if (made && options_.dir_mode != 0700) UCM_TRY(set_mode(path_, options_.dir_mode));
   UCM_TRY(check_writable(path_));
-  if (on_network(path_) && !options_.io_direct) flush_ = true;
+  network_.store(on_network(path_));
   Status status = check_format(path_);
   if (status.code() != Code::not_found) return status;
   UCM_TRY(make_format());
@@ -148,7 +148,6 @@ Status BlockRoot::ready() {
   ready_.store(true, std::memory_order_release);
   return {};
 }
-
 
 Result<uint64_t> BlockRoot::size_of(const BlockKey& key) const {
   UCM_TRY_ASSIGN(const io::PathInfo info, io::path_info(block_path(path_, key)));
@@ -185,7 +184,8 @@ Result<io::File> BlockRoot::create(const std::string& folder) {
   auto file = io::open_direct(path, kFlags, options_.file_mode, options_.io_direct);
   if (!file.ok() && file.status().code() == Code::not_found) {
     UCM_TRY(io::make_folders(folder, options_.dir_mode));
-    if (options_.dir_mode != 0700) UCM_TRY(set_mode(folder, options_.dir_mode));
+    // Fails when another user made the folder meanwhile, who then chose its permissions too.
+    if (options_.dir_mode != 0700) (void)set_mode(folder, options_.dir_mode);
     file = io::open_direct(path, kFlags, options_.file_mode, options_.io_direct);
   }
   if (!file.ok() && options_.io_direct) {
@@ -226,7 +226,10 @@ Result<bool> BlockRoot::publish(const std::string& from, const BlockKey& key,
 Status BlockRoot::fill(const io::File& file, const BlockImage& image, int64_t modified_ns,
                        uint64_t* inode) const {
   UCM_TRY(image.write(file));
-  if (flush_) UCM_TRY(io::sync_data(file));
+  // Other machines see buffered contents only after they were flushed.
+  if (options_.durability != Durability::none || (network_.load() && !file.direct())) {
+    UCM_TRY(io::sync_data(file));
+  }
   // The collector goes by this time, so it is set only where something is collected.
   if (options_.capacity_bytes > 0) set_modified(file, modified_ns);
   UCM_TRY_ASSIGN(const io::PathInfo info, file_info(file));
@@ -245,8 +248,8 @@ Result<bool> BlockRoot::write(const BlockKey& key, const BlockLayout& layout,
   Status status = fill(file, image, modified_ns, &inode);
   file.close();
   if (status.ok() && !wanted()) {
-    status = make_status(Code::cancelled, "posix: block %s is no longer wanted",
-                         key.prefix().c_str());
+    status =
+        make_status(Code::cancelled, "posix: block %s is no longer wanted", key.prefix().c_str());
   }
   Result<bool> ours = status;
   if (status.ok()) ours = publish(temporary, key, layout, inode);

@@ -68,7 +68,7 @@ class BlockRoot {
   const std::string path_;
   const PosixOptions options_;
   const bool read_only_;
-  bool flush_;  // contents are flushed before they are published
+  std::atomic<bool> network_;
   std::atomic<bool> ready_{false};
   std::mutex prepare_mutex_;
 };

@@ -89,8 +89,8 @@ Result<StorePtr> make_posix_stage(StageContext context) {
   }
   UCM_TRY_ASSIGN(const posix::PosixOptions options, posix::read_posix_options(*context.options));
   const auto metrics = std::make_shared<StageMetrics>(context.metrics, "Posix");
-  UCM_TRY_ASSIGN(auto blocks, posix::BlockSet::open(options, context.layout, context.read_only,
-                                                    metrics));
+  UCM_TRY_ASSIGN(auto blocks,
+                 posix::BlockSet::open(options, context.layout, context.read_only, metrics));
   metrics->capacity_bytes().set(
       static_cast<int64_t>(options.capacity_bytes * options.roots.size()));
   try {

@@ -38,9 +38,10 @@ bool Transfer::change(uint32_t row, RowState from, RowState to) {
 bool Transfer::start(uint32_t row) {
   if (!change(row, kWaiting, kHeld)) return false;
   if (!task_->cancelled()) return true;
-  finish(row, make_status(Code::cancelled, "block %s: the task was cancelled",
-                          keys_[row].prefix().c_str()),
-         false);
+  finish(
+      row,
+      make_status(Code::cancelled, "block %s: the task was cancelled", keys_[row].prefix().c_str()),
+      false);
   return false;
 }
 

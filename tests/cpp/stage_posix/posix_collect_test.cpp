@@ -196,8 +196,7 @@ TEST_F(PosixRootsTest, ARootThatFailsDoesNotHideTheOthers) {
 
 TEST_F(PosixRootsTest, AFullRootIsPassedOver) {
   const StorePtr store = open();
-  io::set_faults({{.operation = io::Operation::write, .path = scratch("a"),
-                   .error = ENOSPC}});
+  io::set_faults({{.operation = io::Operation::write, .path = scratch("a"), .error = ENOSPC}});
   const auto keys = make_keys(0, 30);
   ASSERT_TRUE(dump_blocks(*store, keys).ok());
   EXPECT_EQ(count_blocks(scratch("a")), 0u);

@@ -190,7 +190,9 @@ TEST_F(PosixForeignTest, RandomChangesOfAFileNeverGiveWrongBytes) {
   for (int round = 0; round < 300; ++round) {
     std::vector<char> bytes = sound;
     const size_t changes = 1 + random() % 4;
-    for (size_t i = 0; i < changes; ++i) bytes[random() % bytes.size()] = static_cast<char>(random());
+    for (size_t i = 0; i < changes; ++i) {
+      bytes[random() % bytes.size()] = static_cast<char>(random());
+    }
     if (random() % 8 == 0) bytes.resize(random() % bytes.size());
     write_file(file_of(key), bytes);
     const auto wrong = load_blocks(*store, {key});

@@ -46,9 +46,8 @@ TEST_F(PosixFaultTest, ADumpThatHangsEndsInTimeoutAndIsNotPublishedLater) {
   const auto keys = make_keys(0, 2);
   {
     const StorePtr store = open();
-    io::set_faults(
-        {{.operation = Operation::write, .path = folder_of(keys[0]), .delay_ms = 800},
-         {.operation = Operation::write, .path = folder_of(keys[1]), .delay_ms = 800}});
+    io::set_faults({{.operation = Operation::write, .path = folder_of(keys[0]), .delay_ms = 800},
+                    {.operation = Operation::write, .path = folder_of(keys[1]), .delay_ms = 800}});
     Buffers buffers(store->layout(), 2);
     for (size_t i = 0; i < 2; ++i) buffers.fill(i, keys[i], 0);
     const TaskPtr task = store->dump(make_batch(keys, {}, buffers));
@@ -135,17 +134,17 @@ TEST_F(PosixFaultTest, ErrorsThatPassAreRetried) {
   options_["retry_count"] = int64_t{3};
   const StorePtr store = open();
   const auto keys = make_keys(0, 1);
-  io::set_faults({{.operation = Operation::write, .path = folder_of(keys[0]), .count = 2,
-                   .error = EIO}});
+  io::set_faults(
+      {{.operation = Operation::write, .path = folder_of(keys[0]), .count = 2, .error = EIO}});
   ASSERT_TRUE(dump_blocks(*store, keys).ok());
   EXPECT_EQ(io::faults_taken(), 2u);
   for (const int error : {EIO, ESTALE, ETIMEDOUT}) {
-    io::set_faults({{.operation = Operation::read, .path = file_of(keys[0]), .count = 3,
-                     .error = error}});
+    io::set_faults(
+        {{.operation = Operation::read, .path = file_of(keys[0]), .count = 3, .error = error}});
     EXPECT_EQ(load_blocks(*store, keys).value(), 0u);
     EXPECT_EQ(io::faults_taken(), 3u);
-    io::set_faults({{.operation = Operation::read, .path = file_of(keys[0]), .count = 4,
-                     .error = error}});
+    io::set_faults(
+        {{.operation = Operation::read, .path = file_of(keys[0]), .count = 4, .error = error}});
     EXPECT_FALSE(load_blocks(*store, keys).ok());
   }
 }
@@ -237,8 +236,8 @@ TEST_F(PosixFaultTest, AnswersOfLookupsAreReusedOnlyWithATimeToLive) {
     ASSERT_TRUE(dump_blocks(*store, {keys[0], keys[1]}).ok());
     EXPECT_EQ(count_present(*store, keys), 2u);
     // The rule never disturbs anything; it counts the questions.
-    io::set_faults({{.operation = Operation::stat, .path = std::get<std::string>(
-                                                       options_["storage_backends"])}});
+    io::set_faults({{.operation = Operation::stat,
+                     .path = std::get<std::string>(options_["storage_backends"])}});
     EXPECT_EQ(count_present(*store, keys), 2u);
     EXPECT_EQ(io::faults_taken() > 0, ttl == 0);
     // What this process does itself is known at once.

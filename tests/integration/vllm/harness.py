@@ -455,6 +455,7 @@ def _vllm_config(shape: Shape) -> VllmConfig:
         "store_pipeline": shape.spec,
         "storage_backends": str(shape.root / "blocks"),
         "buffer_number": 256,
+        **({"segment_bytes": 1 << 20, "capacity_bytes": 8 << 20} if "Disk" in shape.spec else {}),
         "use_layerwise": shape.layerwise,
         "async_load": shape.async_load,
         **shape.extra,

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cerrno>
+#include <thread>
+
+#include "page_fixture.h"
+
+namespace ucm {
+namespace {
+
+using io::FaultRule;
+using io::Operation;
+using test::count_pages;
+using test::dump_pages;
+using test::load_pages;
+using test::make_keys;
+using test::open_pages;
+using test::PageRows;
+using test::RowCollector;
+
+class PageFaultTest : public test::PageTest, public ::testing::WithParamInterface<bool> {
+ protected:
+  PageStoreOptions options(uint64_t slots) const {
+    PageStoreOptions options = PageTest::options(slots);
+    options.use_io_uring = GetParam();
+    return options;
+  }
+  FaultRule rule(Operation operation, int error, uint32_t count = UINT32_MAX) const {
+    return {.operation = operation, .path = path() + "/seg-", .count = count, .error = error};
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Engines, PageFaultTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "uring" : "threads"; });
+
+TEST_P(PageFaultTest, short_and_interrupted_transfers_are_completed) {
+  const auto store = open_pages(options(32));
+  FaultRule cut = rule(Operation::any, 0);
+  cut.cut = true;
+  io::set_faults({rule(Operation::open, EINTR, 2), rule(Operation::allocate, EINTR, 2),
+                  rule(Operation::write, EINTR, 7), rule(Operation::read, EINTR, 7), cut});
+  const auto keys = make_keys(0, 20);
+  for (const Status& status : dump_pages(*store, keys)) EXPECT_TRUE(status.ok());
+  EXPECT_EQ(load_pages(*store, keys).right, 20u);
+  EXPECT_GT(io::faults_taken(), 40u);
+}
+
+TEST_P(PageFaultTest, a_failed_write_fails_its_row_and_nothing_is_visible) {
+  const auto store = open_pages(options(32));
+  const auto keys = make_keys(0, 3);
+  io::set_faults({rule(Operation::write, EIO, 1)});
+  const auto statuses = dump_pages(*store, {keys[0]});
+  EXPECT_EQ(statuses[0].code(), Code::io_error);
+  EXPECT_EQ(count_pages(*store, keys), 0u);
+  for (const Status& status : dump_pages(*store, keys)) EXPECT_TRUE(status.ok());
+  EXPECT_EQ(load_pages(*store, keys).right, 3u);
+}
+
+TEST_P(PageFaultTest, a_full_disk_fails_dumps_and_keeps_older_blocks_readable) {
+  const auto store = open_pages(options(32));
+  const auto old = make_keys(0, 10);
+  dump_pages(*store, old);
+  io::set_faults({rule(Operation::write, ENOSPC)});
+  for (const Status& status : dump_pages(*store, make_keys(100, 6))) {
+    EXPECT_EQ(status.code(), Code::no_space);
+    EXPECT_NE(status.message().find("free some space"), std::string::npos) << status.message();
+  }
+  EXPECT_EQ(load_pages(*store, old).right, 10u);
+}
+
+TEST_P(PageFaultTest, repeated_write_errors_pause_writing_and_reading_goes_on) {
+  const auto store = open_pages(options(64));
+  const auto old = make_keys(0, 10);
+  dump_pages(*store, old);
+  io::set_faults({rule(Operation::write, EIO)});
+  dump_pages(*store, make_keys(100, 8));
+  const uint64_t tried = io::faults_taken();
+  EXPECT_EQ(dump_pages(*store, make_keys(200, 1))[0].code(), Code::io_error);
+  EXPECT_EQ(io::faults_taken(), tried) << "a paused store does not try";
+  EXPECT_EQ(load_pages(*store, old).right, 10u);
+}
+
+TEST_P(PageFaultTest, a_disk_that_can_not_grow_evicts_instead) {
+  const auto store = open_pages(options(64));  // the first segment has 16 slots
+  io::set_faults({{.operation = Operation::allocate, .path = path(), .error = ENOSPC}});
+  for (int i = 0; i < 10; ++i) {
+    for (const Status& status : dump_pages(*store, make_keys(100 * static_cast<uint64_t>(i), 10))) {
+      EXPECT_TRUE(status.ok()) << status.to_string();
+    }
+  }
+  EXPECT_GT(store->stats().evicted, 0u);
+  EXPECT_EQ(load_pages(*store, make_keys(900, 10)).right, 10u);
+}
+
+TEST_P(PageFaultTest, no_slot_at_all_is_no_space) {
+  io::set_faults({{.operation = Operation::allocate, .path = path() + "/seg-", .error = ENOSPC}});
+  const auto store = open_pages(options(64));
+  ASSERT_TRUE(store);
+  for (const Status& status : dump_pages(*store, make_keys(0, 3))) {
+    EXPECT_EQ(status.code(), Code::no_space);
+  }
+}
+
+TEST_P(PageFaultTest, a_full_disk_does_not_keep_a_store_from_opening) {
+  const auto keys = make_keys(0, 10);
+  { dump_pages(*open_pages(options(32)), keys); }
+  io::set_faults({{.operation = Operation::write, .path = path(), .error = ENOSPC}});
+  const auto store = open_pages(options(64));
+  ASSERT_TRUE(store);
+  EXPECT_EQ(load_pages(*store, keys).right, 10u);
+}
+
+TEST_P(PageFaultTest, one_failing_read_is_tried_again) {
+  const auto store = open_pages(options(32));
+  const auto keys = make_keys(0, 5);
+  dump_pages(*store, keys);
+  io::set_faults({rule(Operation::read, EIO, 1)});
+  EXPECT_EQ(load_pages(*store, keys).right, 5u);
+}
+
+TEST_P(PageFaultTest, a_block_that_can_not_be_read_is_dropped_and_counted) {
+  const auto store = open_pages(options(32));
+  const auto keys = make_keys(0, 5);
+  dump_pages(*store, keys);
+  io::set_faults({rule(Operation::read, EIO)});
+  EXPECT_EQ(load_pages(*store, {keys[2]}).statuses[0].code(), Code::io_error);
+  io::set_faults({});
+  EXPECT_EQ(count_pages(*store, keys), 4u);
+  EXPECT_EQ(store->stats().dropped["io_error"], 1u);
+  EXPECT_EQ(load_pages(*store, keys).right, 4u);
+}
+
+TEST_P(PageFaultTest, a_strict_dump_whose_sync_fails_is_not_done) {
+  auto wanted = options(32);
+  wanted.durability = Durability::strict;
+  const auto store = open_pages(wanted);
+  io::set_faults({rule(Operation::sync, EIO)});
+  EXPECT_EQ(dump_pages(*store, make_keys(0, 1))[0].code(), Code::io_error);
+  EXPECT_EQ(count_pages(*store, make_keys(0, 1)), 0u);
+}
+
+TEST_P(PageFaultTest, calls_and_close_return_while_the_storage_hangs) {
+  auto store = open_pages(options(32));
+  const auto keys = make_keys(0, 4);
+  dump_pages(*store, keys);
+  FaultRule hang = rule(Operation::read, 0);
+  hang.delay_ms = 1500;
+  io::set_faults({hang});
+  const PageRows memory({keys[0]}, 8192, false);
+  RowCollector rows(1);
+  store->load(memory.rows(), rows.done(), nullptr);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the read is in the storage now
+  EXPECT_EQ(count_pages(*store, keys), 4u) << "lookups need no storage";
+  EXPECT_FALSE(store->close(std::chrono::milliseconds(100)));
+  EXPECT_FALSE(rows.wait(std::chrono::milliseconds(0))) << "the memory is borrowed still";
+  EXPECT_EQ(PageStore::open(options(32)).status().code(), Code::unavailable)
+      << "nobody else may write while a transfer is under way";
+  store.reset();
+  EXPECT_TRUE(rows.wait()) << "the row ends when the storage answers";
+}
+
+}  // namespace
+}  // namespace ucm

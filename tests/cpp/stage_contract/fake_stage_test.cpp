@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include "store/stage.h"
+#include "test_blocks.h"
+
+namespace ucm::test {
+namespace {
+
+class FakeStageTest : public ::testing::Test {
+ protected:
+  Result<StorePtr> try_open(const Options& options, const BlockLayout& layout) {
+    registry_ = std::make_shared<base::MetricRegistry>();
+    StageContext context;
+    context.options = &options;
+    context.layout = layout;
+    context.metrics = registry_;
+    return find_stage("fake")->make(std::move(context));
+  }
+  StorePtr open(const Options& options) {
+    return std::move(try_open(options, BlockLayout::make({100, 200}, 2, 1).value())).value();
+  }
+  double metric(const std::string& name) const {
+    double sum = 0;
+    for (const MetricSample& sample : registry_->samples()) {
+      if (sample.name == name) sum += sample.value;
+    }
+    return sum;
+  }
+  std::shared_ptr<base::MetricRegistry> registry_;
+};
+
+TEST_F(FakeStageTest, TheBlockThatWasUsedLongestAgoLeavesFirst) {
+  const StorePtr store = open({{"buffer_number", int64_t{10}}});
+  ASSERT_TRUE(dump_blocks(*store, make_keys(0, 10)).ok());
+  ASSERT_TRUE(load_blocks(*store, {make_key(9)}).ok());
+  ASSERT_TRUE(dump_blocks(*store, make_keys(100, 5)).ok());
+  // In one batch the tail counts as older than the head; the load saved the very last block.
+  EXPECT_EQ(count_present(*store, make_keys(0, 4)), 4u);
+  EXPECT_EQ(count_present(*store, make_keys(4, 5)), 0u);
+  EXPECT_EQ(count_present(*store, {make_key(9)}), 1u);
+  EXPECT_EQ(count_present(*store, make_keys(100, 5)), 5u);
+  EXPECT_EQ(metric("ucm_evicted_blocks_total"), 5);
+  EXPECT_EQ(metric("ucm_blocks"), 10);
+  EXPECT_EQ(metric("ucm_used_bytes"), 10 * 600);
+  EXPECT_EQ(metric("ucm_capacity_bytes"), 10 * 600);
+}
+
+TEST_F(FakeStageTest, ALoadLeavesTheMemoryAsItIs) {
+  const StorePtr store = open({});
+  const auto keys = make_keys(0, 1);
+  ASSERT_TRUE(dump_blocks(*store, keys).ok());
+  Buffers buffers(store->layout(), 1);
+  buffers.wipe();
+  ASSERT_TRUE(store->load(make_batch(keys, {}, buffers))->wait(kPatience).ok());
+  for (size_t i = 0; i < 100; ++i) EXPECT_EQ(buffers.piece(0, 0)[i], std::byte{0xEE});
+  EXPECT_EQ(metric("ucm_transfer_bytes_total"), 0);
+}
+
+TEST_F(FakeStageTest, TheSmallestCapacityCounts) {
+  const StorePtr store = open({{"buffer_number", int64_t{100}},
+                               {"cache_capacity", int64_t{50}},
+                               {"capacity_bytes", int64_t{600 * 7}}});
+  ASSERT_TRUE(dump_blocks(*store, make_keys(0, 60)).ok());
+  EXPECT_EQ(metric("ucm_blocks"), 7);
+}
+
+TEST_F(FakeStageTest, RemovedBlocksMakeRoom) {
+  const StorePtr store = open({{"buffer_number", int64_t{4}}});
+  for (int round = 0; round < 10; ++round) {
+    ASSERT_TRUE(dump_blocks(*store, make_keys(0, 4)).ok());
+    ASSERT_TRUE(store->remove(make_keys(0, 4)).ok());
+  }
+  EXPECT_EQ(metric("ucm_evicted_blocks_total"), 0);
+  EXPECT_EQ(metric("ucm_blocks"), 0);
+}
+
+TEST_F(FakeStageTest, ACapacityOfNothingIsRefused) {
+  for (const char* key : {"buffer_number", "cache_capacity", "fake.buffer_number"}) {
+    const Options options = {{key, int64_t{0}}};
+    EXPECT_EQ(try_open(options, BlockLayout::make({8}, 1, 0).value()).status().code(),
+              Code::invalid_argument);
+  }
+}
+
+}  // namespace
+}  // namespace ucm::test
