@@ -17,7 +17,7 @@ usage: ./test.sh [PART...]
             with tiny models
   asan      the C++ tests with the address and undefined-behaviour sanitizers
   tsan      the C++ tests with the thread sanitizer
-  bench     figures, no verdict: tests/bench
+  bench     figures, no verdict: tests/bench, into .cache/figures.json
   all       lint cpp python engines asan tsan
 
 Without a part: lint cpp python engines. The first run installs system packages (as root or with sudo), a virtual
@@ -74,7 +74,9 @@ check_stubs() { "$UCM_VENV/bin/python" -m mypy.stubtest ucm._core; }
 
 run_bench() {
     build_cpp release
-    sh tests/bench/run.sh
+    folder=$(mktemp -d "$UCM_CACHE/bench-XXXXXX")
+    "$UCM_VENV/bin/python" tests/bench/figures.py --folder "$folder" --out "$UCM_CACHE/figures.json"
+    rm -rf "$folder"
 }
 
 # --- the parts -----------------------------------------------------------------------------------------------------
@@ -120,8 +122,8 @@ part_tsan() {
 
 part_bench() {
     need_venv
-    need_package
     step "bench" run_bench
+    cat "$UCM_CACHE/figures.json"
 }
 
 main() {

@@ -118,6 +118,9 @@ class PipelineObject {
   }
 
   std::vector<std::string> stages() const { return pipeline_->stages(); }
+  uintptr_t address() const {
+    return reinterpret_cast<uintptr_t>(static_cast<Store*>(pipeline_.get()));
+  }
 
  private:
   void call_with_keys(const nb::bytes& keys, Status (Store::*call)(std::span<const BlockKey>)) {
@@ -170,7 +173,9 @@ void bind_pipeline(nb::module_& module) {
                    "float | tuple[list[float], list[int], float]]]"),
            "(name, kind, labels, value) per metric; a histogram's value is (bounds, counts, sum).")
       .def("close", &PipelineObject::close)
-      .def_prop_ro("stages", &PipelineObject::stages);
+      .def_prop_ro("stages", &PipelineObject::stages)
+      .def_prop_ro("address", &PipelineObject::address,
+                   "Address of the native ucm::Store, valid while this object lives.");
 }
 
 }  // namespace ucm::bindings

@@ -15,7 +15,9 @@ struct PoolOptions {
   size_t slot_bytes = 0;   // rounded up to kAlign
   size_t slots = 0;
   bool huge_pages = true;  // hugetlb -> transparent huge pages -> 4 KiB, what is reached is reported
-  bool prefault = true;    // touch all pages at start, by several threads
+  // Touch all pages at start, by several threads. An accelerator's pool is always touched: pinning
+  // does it anyway, only slower.
+  bool prefault = false;
   std::shared_ptr<Device> device;  // registers the memory and names the NUMA node; may be null
 };
 

@@ -31,7 +31,7 @@ struct PageStoreOptions {
   uint64_t segment_bytes = 1ull << 30;
   uint64_t layout_id = 0;    // stored with each block and demanded of it; 0 accepts any
   uint32_t block_bytes = 0;  // lookups only see blocks of this length; 0: of any length
-  bool read_only = false;  // no lock; sees blocks as another process publishes them
+  bool read_only = false;    // no lock; sees blocks as another process publishes them
   bool io_direct = true;
   bool use_io_uring = true;
   uint32_t io_threads = 4;
@@ -44,8 +44,8 @@ struct PageStoreOptions {
   uint32_t dir_mode = 0700;
   uint32_t file_mode = 0600;
   // Optional, called on any thread: a block was dropped because it could not be trusted, with the
-  // cause ("checksum", "truncated", "index", "layout", "io_error"); `count` blocks were evicted; the
-  // number of stored blocks changed by `change` (also at open).
+  // cause ("checksum", "truncated", "index", "layout", "io_error"); `count` blocks were evicted;
+  // the number of stored blocks changed by `change` (also at open).
   std::function<void(std::string_view cause)> on_drop;
   std::function<void(size_t count)> on_evict;
   std::function<void(int64_t change)> on_blocks;

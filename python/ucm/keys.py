@@ -140,7 +140,7 @@ class KeyChain:
         block_size: tokens per block.
     """
 
-    __slots__ = ("block_size", "keys", "root", "_tail")
+    __slots__ = ("_tail", "block_size", "keys", "root")
 
     def __init__(self, root: bytes, block_size: int) -> None:
         if block_size < 1:

@@ -78,7 +78,9 @@ def describe_layer(name: str, tensor: Any, num_blocks: int, group: int = 0) -> L
     axis = block_axis(sizes, num_blocks)
     parts = sizes[axis] // num_blocks
     block_stride = strides[axis] * parts
-    rest = [(strides[at], sizes[at], at) for at in range(len(sizes)) if at != axis and sizes[at] > 1]
+    rest = [
+        (strides[at], sizes[at], at) for at in range(len(sizes)) if at != axis and sizes[at] > 1
+    ]
     if parts > 1:
         rest.append((strides[axis], parts, axis))
     rest.sort(reverse=True)

@@ -18,11 +18,20 @@ namespace {
 
 std::string file_system_name(const std::string& path) {
   static constexpr std::array<std::pair<unsigned long, const char*>, 14> kNames = {{
-      {0xEF53, "ext4"},       {0x58465342, "xfs"},      {0x9123683E, "btrfs"},
-      {0x01021994, "tmpfs"},  {0x6969, "nfs"},          {0x794C7630, "overlay"},
-      {0x65735546, "fuse"},   {0x0BD00BD0, "lustre"},   {0x00C36400, "ceph"},
-      {0xF2F52010, "f2fs"},   {0x2FC12FC1, "zfs"},      {0xFF534D42, "cifs"},
-      {0x47504653, "gpfs"},   {0x19830326, "beegfs"},
+      {0xEF53, "ext4"},
+      {0x58465342, "xfs"},
+      {0x9123683E, "btrfs"},
+      {0x01021994, "tmpfs"},
+      {0x6969, "nfs"},
+      {0x794C7630, "overlay"},
+      {0x65735546, "fuse"},
+      {0x0BD00BD0, "lustre"},
+      {0x00C36400, "ceph"},
+      {0xF2F52010, "f2fs"},
+      {0x2FC12FC1, "zfs"},
+      {0xFF534D42, "cifs"},
+      {0x47504653, "gpfs"},
+      {0x19830326, "beegfs"},
   }};
   struct statfs info;
   if (::statfs(path.c_str(), &info) != 0) return "unknown";

@@ -11,7 +11,20 @@ namespace ucm::io {
 
 // What a rule may disturb; `any` in a rule stands for all of them.
 enum class Operation : uint8_t {
-  any, open, read, write, sync, allocate, rename, link, unlink, mkdir, list, stat, map, lock,
+  any,
+  open,
+  read,
+  write,
+  sync,
+  allocate,
+  rename,
+  link,
+  unlink,
+  mkdir,
+  list,
+  stat,
+  map,
+  lock,
 };
 
 // A disturbance of the file system calls of this process: operations whose path contains `path`,

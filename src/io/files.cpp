@@ -130,8 +130,8 @@ Status allocate(const File& file, uint64_t offset, uint64_t bytes) {
   int error = 0;
   do {
     error = fault(Operation::allocate, file.path()).error;
-    if (error == 0 && ::fallocate(file.fd(), 0, static_cast<off_t>(offset),
-                                  static_cast<off_t>(bytes)) != 0) {
+    if (error == 0 &&
+        ::fallocate(file.fd(), 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
       error = errno;
     }
   } while (error == EINTR);

@@ -32,7 +32,8 @@ Status folder_error(int error, const std::string& path) {
   switch (error) {
     case EACCES:
     case EPERM:
-      return errno_status(error, "make folder %s: give this user write access or choose another path",
+      return errno_status(error,
+                          "make folder %s: give this user write access or choose another path",
                           path.c_str());
     case EROFS:
       return errno_status(error, "make folder %s: the file system is mounted read-only",

@@ -73,9 +73,8 @@ class ThreadEngine final : public Engine {
       }
       if (taken) {
         // A group that closes at this moment has drained the queues or cancels them.
-        static_cast<void>(threads_->submit(base::Lane::normal, [queues = queues_] {
-          run_next(queues.get());
-        }));
+        static_cast<void>(
+            threads_->submit(base::Lane::normal, [queues = queues_] { run_next(queues.get()); }));
       } else if (request.done) {
         request.done({0, ECANCELED});
       }

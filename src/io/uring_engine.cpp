@@ -81,7 +81,7 @@ class UringLoop {
   bool step() {
     if (!start_queued()) return false;
     if (!wake_armed_) arm_wake();
-    const int result = io_uring_submit_and_wait(&ring_, ended_.empty() ? 1 : 0);
+    const int result = io_uring_submit_and_wait(&ring_, ended_.empty() && again_.empty() ? 1 : 0);
     if (result < 0 && result != -EINTR) {
       // Memory pressure inside the kernel: nothing to wait on, so wait for a moment.
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -187,8 +187,6 @@ class UringLoop {
       }
     }
     io_uring_cq_advance(&ring_, count);
-    // What has to be tried again must not wait for somebody else's completion.
-    if (!again_.empty()) wake();
   }
 
   void finish_ended() {

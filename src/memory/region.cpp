@@ -18,7 +18,8 @@
 namespace ucm::memory {
 namespace {
 
-constexpr size_t kPrefaultChunk = size_t{64} << 20;
+// Small, so that closing and other threads' mappings never wait long for a populate call.
+constexpr size_t kPrefaultChunk = size_t{8} << 20;
 constexpr unsigned kPrefaultThreads = 2;
 constexpr size_t kDefaultHugePage = size_t{2} << 20;
 
@@ -68,7 +69,7 @@ Result<std::unique_ptr<Region>> Region::make(const RegionOptions& options) {
   region->device_ = options.device;
   const bool accelerator = options.device && std::string(options.device->platform()) != "cpu";
   if (options.device) region->bind_to_node(options.device->numa_node());
-  if (options.prefault) region->start_prefault();
+  if (options.prefault || accelerator) region->start_prefault();
   if (accelerator) {
     region->join_prefault();
     UCM_TRY(options.device->register_host(region->data_, region->bytes_));

@@ -15,7 +15,7 @@ namespace ucm::memory {
 struct RegionOptions {
   size_t bytes = 0;
   bool huge_pages = true;
-  bool prefault = true;
+  bool prefault = false;
   std::shared_ptr<Device> device;  // may be null
 };
 

@@ -21,8 +21,8 @@ BucketTable::BucketTable(std::byte* memory, uint64_t slots, const SharedEntry* e
       slot_bits_(static_cast<unsigned>(std::bit_width(slots))),
       slot_mask_((uint32_t{1} << slot_bits_) - 1) {}
 
-void BucketTable::reset(uint64_t generation) {
-  std::memset(static_cast<void*>(cells_), 0, count_ * 4);
+void BucketTable::reset(uint64_t generation, bool zeroed) {
+  if (!zeroed) std::memset(static_cast<void*>(cells_), 0, count_ * 4);
   header_->magic = kMagic;
   header_->cells = count_;
   header_->shifts.store(0, std::memory_order_relaxed);

@@ -24,8 +24,8 @@ class BucketTable {
   // `memory` has bytes_for(slots) bytes and outlives the table.
   BucketTable(std::byte* memory, uint64_t slots, const SharedEntry* entries);
 
-  // Empties it for a new generation. Writer only, before anybody looks.
-  void reset(uint64_t generation);
+  // Empties it for a new generation; `zeroed` memory is empty already. Writer only.
+  void reset(uint64_t generation, bool zeroed = false);
   uint64_t generation() const { return header_->generation.load(std::memory_order_acquire); }
   bool fits(uint64_t generation) const;
 
@@ -40,7 +40,8 @@ class BucketTable {
 
   // The slot whose entry holds `key`, or kNone.
   uint32_t find(const BlockKey& key) const;
-  // Changes whenever a removal has moved cells: a miss seen across a change has to be looked at again.
+  // Changes whenever a removal has moved cells: a miss seen across a change has to be looked at
+  // again.
   uint64_t shifts() const { return header_->shifts.load(std::memory_order_acquire); }
 
   void insert(const BlockKey& key, uint32_t slot);

@@ -10,6 +10,7 @@ namespace {
 
 constexpr uint64_t kMagic = 0x31584449204D4355ull;  // "UCM IDX1"
 constexpr size_t kGroup = 32;
+constexpr uint64_t kAhead = 16;
 
 uint64_t index_bytes(uint64_t slots) {
   return PageIndex::kHeaderBytes + slots * sizeof(IndexEntry);
@@ -28,11 +29,12 @@ void PageIndex::attach(uint64_t slots) {
 }
 
 Result<std::unique_ptr<PageIndex>> PageIndex::open_writable(
-    const std::string& path, const StoreFormat& format, unsigned mode,
+    const std::string& path, const StoreFormat& format, unsigned mode, uint64_t reserved_slots,
     const std::function<bool(uint32_t)>& has_space, Recovered* recovered) {
   std::unique_ptr<PageIndex> index(new PageIndex);
   UCM_TRY_ASSIGN(index->file_, io::MappedFile::open_writable(io::join(path, kIndexName),
-                                                            index_bytes(format.capacity_slots), mode));
+                                                             index_bytes(format.capacity_slots),
+                                                             index_bytes(reserved_slots), mode));
   index->seed_ = format.seed();
   index->attach(format.capacity_slots);
   Header* header = index->header();
@@ -49,9 +51,10 @@ Result<std::unique_ptr<PageIndex>> PageIndex::open_writable(
     const Status gone = io::unlink_file(building);
     if (!gone.ok() && gone.code() != Code::not_found) return gone;
   }
-  UCM_TRY_ASSIGN(index->table_file_, io::MappedFile::open_writable(building, table_bytes, mode));
+  UCM_TRY_ASSIGN(index->table_file_,
+                 io::MappedFile::open_writable(building, table_bytes, table_bytes, mode));
   index->table_ = BucketTable(index->table_file_.data(), index->slots_, index->entries_);
-  index->table_.reset(index->generation_);
+  index->table_.reset(index->generation_, !in_place);
   index->recover(has_space, recovered);
   if (!in_place) UCM_TRY(io::rename_path(building, table_path));
 
@@ -91,7 +94,7 @@ Result<std::unique_ptr<PageIndex>> PageIndex::open_readable(const std::string& p
   }
   index->attach(slots);
   UCM_TRY_ASSIGN(index->table_file_, io::MappedFile::open_readable(io::join(path, kTableName),
-                                                                  BucketTable::bytes_for(slots)));
+                                                                   BucketTable::bytes_for(slots)));
   index->table_ = BucketTable(index->table_file_.data(), slots, index->entries_);
   if (!index->table_.fits(index->generation_)) {
     return make_status(Code::unavailable, "%s/%s is being built", path.c_str(), kTableName);
@@ -99,41 +102,60 @@ Result<std::unique_ptr<PageIndex>> PageIndex::open_readable(const std::string& p
   return index;
 }
 
-void PageIndex::recover(const std::function<bool(uint32_t)>& has_space, Recovered* recovered) {
+Status PageIndex::reserve(uint32_t first, uint32_t count) const {
+  return file_.reserve(index_bytes(first), count * sizeof(IndexEntry));
+}
+
+std::vector<std::pair<uint64_t, uint64_t>> PageIndex::stored_ranges() const {
   const uint64_t stored = (file_.bytes() - kHeaderBytes) / sizeof(IndexEntry);
+  std::vector<std::pair<uint64_t, uint64_t>> ranges;
+  for (const auto& [first, end] : file_.data_ranges()) {
+    if (end <= kHeaderBytes) continue;
+    const uint64_t from = (std::max(first, kHeaderBytes) - kHeaderBytes) / sizeof(IndexEntry);
+    const uint64_t to = (end - kHeaderBytes + sizeof(IndexEntry) - 1) / sizeof(IndexEntry);
+    ranges.emplace_back(from, std::min(to, stored));
+  }
+  return ranges;
+}
+
+uint64_t* PageIndex::fault_of(const IndexEntry& entry, uint32_t slot,
+                              const std::function<bool(uint32_t)>& has_space,
+                              Recovered* recovered) const {
+  if (!entry_valid(entry, slot, seed_)) return &recovered->damaged;
+  if (slot >= slots_) return &recovered->beyond;
+  return has_space(slot) ? nullptr : &recovered->truncated;
+}
+
+bool PageIndex::settle_twin(const IndexEntry& entry, Recovered* recovered) {
+  const uint32_t twin = table_.find(entry.key);
+  if (twin == BucketTable::kNone) return true;
+  // After a power loss an old entry of a key can be back beside the one that replaced it.
+  ++recovered->damaged;
+  if (entries_[twin].load().sequence > entry.sequence) return false;
+  table_.erase(entry.key, twin);
+  entries_[twin].store(IndexEntry());
+  return true;
+}
+
+void PageIndex::recover(const std::function<bool(uint32_t)>& has_space, Recovered* recovered) {
   std::vector<std::pair<uint64_t, uint32_t>> order;
-  for (uint64_t i = 0; i < stored; ++i) {
-    const IndexEntry entry = entries_[i].load();
-    if (entry.sequence == 0 && entry.check == 0 && entry.key == BlockKey()) continue;
-    const auto slot = static_cast<uint32_t>(i);
-    uint64_t* reason = nullptr;
-    if (!entry_valid(entry, slot, seed_)) {
-      reason = &recovered->damaged;
-    } else if (i >= slots_) {
-      reason = &recovered->beyond;
-    } else if (!has_space(slot)) {
-      reason = &recovered->truncated;
-    }
-    if (reason) {
-      ++*reason;
-      entries_[i].store(IndexEntry());
-      continue;
-    }
-    // After a power loss an old entry of a key can be back beside the one that replaced it.
-    const uint32_t twin = table_.find(entry.key);
-    if (twin != BucketTable::kNone) {
-      ++recovered->damaged;
-      const bool older = entries_[twin].load().sequence > entry.sequence;
-      if (older) {
+  for (const auto& [first, end] : stored_ranges()) {
+    for (uint64_t i = first; i < end; ++i) {
+      const IndexEntry entry = entries_[i].load();
+      // The table is as large as a cache: its cells are fetched while earlier entries are checked.
+      if (i + kAhead < end) table_.prefetch(table_.start(entries_[i + kAhead].key()));
+      if (entry.sequence == 0 && entry.check == 0 && entry.key == BlockKey()) continue;
+      const auto slot = static_cast<uint32_t>(i);
+      uint64_t* fault = fault_of(entry, slot, has_space, recovered);
+      if (fault || !settle_twin(entry, recovered)) {
+        if (fault) ++*fault;
         entries_[i].store(IndexEntry());
         continue;
       }
-      table_.erase(entry.key, twin);
-      entries_[twin].store(IndexEntry());
+      table_.insert(entry.key, slot);
+      order.emplace_back(recency(entry), slot);
+      recovered->last_sequence = std::max(recovered->last_sequence, entry.sequence);
     }
-    table_.insert(entry.key, slot);
-    order.emplace_back(recency(entry), slot);
-    recovered->last_sequence = std::max(recovered->last_sequence, entry.sequence);
   }
   if (!std::is_sorted(order.begin(), order.end())) std::sort(order.begin(), order.end());
   recovered->slots.reserve(order.size());
@@ -157,8 +179,7 @@ bool PageIndex::find(const BlockKey& key, IndexEntry* found) const {
 bool PageIndex::holds(uint32_t slot, const BlockKey& key, Wanted wanted) const {
   const IndexEntry entry = entries_[slot].load();
   return entry.key == key && layouts_fit(entry.layout_id, wanted.layout_id) &&
-         (wanted.length == 0 || wanted.length == entry.length) &&
-         entry_valid(entry, slot, seed_);
+         (wanted.length == 0 || wanted.length == entry.length) && entry_valid(entry, slot, seed_);
 }
 
 void PageIndex::lookup(std::span<const BlockKey> keys, Wanted wanted,

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "io/mapped_file.h"
@@ -35,10 +36,12 @@ class PageIndex {
   static constexpr uint64_t kHeaderBytes = 4096;
 
   // Makes, extends or repairs the files and builds the table afresh. `has_space` tells whether a
-  // slot lies in an existing segment.
+  // slot lies in an existing segment; entries of the first `reserved_slots` can be written.
   static Result<std::unique_ptr<PageIndex>> open_writable(
-      const std::string& path, const StoreFormat& format, unsigned mode,
+      const std::string& path, const StoreFormat& format, unsigned mode, uint64_t reserved_slots,
       const std::function<bool(uint32_t slot)>& has_space, Recovered* recovered);
+  // Makes room on the disk for the entries of new slots.
+  Status reserve(uint32_t first, uint32_t count) const;
   // unavailable while a writer is about to build the files; corruption when they fit nothing.
   static Result<std::unique_ptr<PageIndex>> open_readable(const std::string& path,
                                                           const StoreFormat& format);
@@ -64,6 +67,8 @@ class PageIndex {
   Status sync() const { return file_.sync(0, file_.bytes()); }
 
   uint64_t slots() const { return slots_; }
+  // The ranges (first, end) of slots outside of which all entries are free.
+  std::vector<std::pair<uint64_t, uint64_t>> stored_ranges() const;
   uint64_t bytes() const { return file_.bytes() + table_file_.bytes(); }
   // A reader's view is over once the writer has built another table or the file was replaced.
   bool outdated() const;
@@ -81,6 +86,11 @@ class PageIndex {
   Header* header() const { return reinterpret_cast<Header*>(file_.data()); }
   void attach(uint64_t slots);
   void recover(const std::function<bool(uint32_t)>& has_space, Recovered* recovered);
+  // Why an entry can not be kept: where to count it, or null for one that is fine.
+  uint64_t* fault_of(const IndexEntry& entry, uint32_t slot,
+                     const std::function<bool(uint32_t)>& has_space, Recovered* recovered) const;
+  // Keeps the younger of two entries of one key; false when that is not the one in `slot`.
+  bool settle_twin(const IndexEntry& entry, Recovered* recovered);
   bool holds(uint32_t slot, const BlockKey& key, Wanted wanted) const;
 
   io::MappedFile file_;

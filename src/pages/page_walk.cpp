@@ -40,7 +40,11 @@ Status walk_pages(const std::string& path, bool verify, const BlockVisitor& visi
   pages::Segments segments(path, format, true, false, 0600);
   const io::AlignedBuffer buffer = io::AlignedBuffer::make(verify ? format.slot_bytes : 1);
   if (!buffer) return make_status(Code::out_of_memory, "no memory to read a block");
-  for (uint32_t slot = 0; slot < index->slots(); ++slot) {
+  std::vector<uint32_t> slots;
+  for (const auto& [first, end] : index->stored_ranges()) {
+    for (uint64_t slot = first; slot < end; ++slot) slots.push_back(static_cast<uint32_t>(slot));
+  }
+  for (const uint32_t slot : slots) {
     IndexEntry entry;
     if (!index->entry(slot, &entry)) continue;
     BlockRecord record;

@@ -35,8 +35,7 @@ Result<std::shared_ptr<ReaderStore>> ReaderStore::open(const PageStoreOptions& o
 }
 
 Result<ReaderStore::ViewPtr> ReaderStore::make_view() const {
-  UCM_TRY_ASSIGN(const std::string text,
-                 io::read_small_file(io::join(options_.path, kFormatName)));
+  UCM_TRY_ASSIGN(const std::string text, io::read_small_file(io::join(options_.path, kFormatName)));
   auto view = std::make_shared<View>();
   auto format = parse_format(text);
   if (!format.ok()) return format.status().with_context(io::join(options_.path, kFormatName));
@@ -64,7 +63,8 @@ ReaderStore::ViewPtr ReaderStore::view() const {
   }
   if (!look) return current;
   auto made = make_view();
-  ViewPtr next = made.ok() && made.value()->format.slot_bytes == slot_bytes_ ? made.value() : nullptr;
+  ViewPtr next =
+      made.ok() && made.value()->format.slot_bytes == slot_bytes_ ? made.value() : nullptr;
   const std::unique_lock lock(view_mutex_);
   view_ = next;
   return next;
@@ -153,8 +153,8 @@ void ReaderStore::count_drop(const char* cause) {
 }
 
 void ReaderStore::dump(std::span<const PageRow> rows, PageRowDone done, TaskPtr) {
-  const Status status = make_status(Code::unsupported, "%s is open for reading only",
-                                    options_.path.c_str());
+  const Status status =
+      make_status(Code::unsupported, "%s is open for reading only", options_.path.c_str());
   for (const PageRow& row : rows) done(row.row, status);
 }
 

@@ -27,11 +27,7 @@ int64_t segment_number(const std::string& name) {
 
 Segments::Segments(std::string path, const StoreFormat& format, bool direct, bool writable,
                    unsigned mode)
-    : path_(std::move(path)),
-      format_(format),
-      direct_(direct),
-      writable_(writable),
-      mode_(mode) {
+    : path_(std::move(path)), format_(format), direct_(direct), writable_(writable), mode_(mode) {
   const uint64_t count =
       (format_.capacity_slots + format_.segment_slots - 1) / format_.segment_slots;
   files_.resize(count);
@@ -40,8 +36,7 @@ Segments::Segments(std::string path, const StoreFormat& format, bool direct, boo
 
 // The last segment is shorter when the capacity is no multiple of the segments' size.
 uint64_t Segments::full_slots(uint64_t segment) const {
-  return std::min(format_.segment_slots,
-                  format_.capacity_slots - segment * format_.segment_slots);
+  return std::min(format_.segment_slots, format_.capacity_slots - segment * format_.segment_slots);
 }
 
 Status Segments::scan() {
@@ -78,9 +73,8 @@ std::string Segments::file_name(uint32_t slot) const {
 
 bool Segments::direct() const {
   const std::lock_guard lock(mutex_);
-  return direct_ && std::all_of(files_.begin(), files_.end(), [](const io::SharedFile& file) {
-           return !file || file->direct();
-         });
+  return direct_ && std::all_of(files_.begin(), files_.end(),
+                                [](const io::SharedFile& file) { return !file || file->direct(); });
 }
 
 void Segments::forget_cached(const Place& place, uint64_t bytes) const {

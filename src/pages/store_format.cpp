@@ -17,8 +17,7 @@ constexpr const char* kFormatWord = "ucm-pages";
 
 Result<uint64_t> number(const io::FlatJson& object, const char* key, uint64_t low, uint64_t high) {
   const auto found = object.find(key);
-  const uint64_t* value =
-      found == object.end() ? nullptr : std::get_if<uint64_t>(&found->second);
+  const uint64_t* value = found == object.end() ? nullptr : std::get_if<uint64_t>(&found->second);
   if (!value || *value < low || *value > high) {
     return make_status(Code::corruption, "'%s' is missing or out of range", key);
   }
@@ -68,7 +67,8 @@ std::string format_text(const StoreFormat& format) {
 Result<StoreFormat> parse_format(std::string_view text) {
   UCM_TRY_ASSIGN(const io::FlatJson object, io::parse_flat_json(text));
   UCM_TRY_ASSIGN(const std::string word, text_of(object, "format"));
-  if (word != kFormatWord) return make_status(Code::corruption, "the format is not '%s'", kFormatWord);
+  if (word != kFormatWord)
+    return make_status(Code::corruption, "the format is not '%s'", kFormatWord);
   UCM_TRY_ASSIGN(const uint64_t version, number(object, "version", 0, UINT64_MAX));
   if (version != kFormatVersion) {
     return make_status(Code::unsupported,

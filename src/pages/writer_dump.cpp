@@ -60,7 +60,8 @@ bool WriterStore::admit_dump(const PageRow& row, const CallPtr& call, Consequenc
   if (closed_) return answer(closed_status());
   if (Status status = check_row(row, format_.slot_bytes); !status.ok()) return answer(status);
   if (call->cancelled()) {
-    return answer(make_status(Code::cancelled, "dump of %s was cancelled", row.key.prefix().c_str()));
+    return answer(
+        make_status(Code::cancelled, "dump of %s was cancelled", row.key.prefix().c_str()));
   }
   IndexEntry entry;
   if (index_->find(row.key, &entry)) {

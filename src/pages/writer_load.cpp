@@ -42,8 +42,8 @@ WriterStore::ReadPtr WriterStore::admit_load(const PageRow& row, const CallPtr& 
     status = make_status(Code::not_found, "block %s is not in %s", row.key.prefix().c_str(),
                          options_.path.c_str());
   }
-  if (status.ok() && (entry.length != row.bytes ||
-                      !layouts_fit(entry.layout_id, options_.layout_id))) {
+  if (status.ok() &&
+      (entry.length != row.bytes || !layouts_fit(entry.layout_id, options_.layout_id))) {
     drop_block(entry.slot, "layout", after);
     status = make_status(Code::not_found, "block %s was stored for another layout",
                          row.key.prefix().c_str());

@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::chrono::seconds kGrowthPause{10};
 constexpr unsigned kEvictionsPerTurn = 64;
+constexpr uint64_t kFirstGrowthBytes = 64 << 20;
 
 }  // namespace
 
@@ -83,8 +84,7 @@ void WriterStore::release_pin(uint32_t slot) {
 }
 
 bool WriterStore::wants_growth() const {
-  return !growing_ && can_grow() &&
-         free_.size() < std::max<uint64_t>(1, format_.segment_slots / 2);
+  return !growing_ && can_grow() && free_.size() < std::max<uint64_t>(1, growth_step() / 2);
 }
 
 bool WriterStore::wants_upkeep() const {
@@ -130,8 +130,23 @@ void WriterStore::upkeep() {
   }
 }
 
+// Small stores stay small: each step is about as large as all steps before it.
+uint64_t WriterStore::growth_step() const {
+  const uint64_t least = std::max<uint64_t>(1, kFirstGrowthBytes / format_.slot_bytes);
+  return std::min(std::max(least, slots_there_), format_.segment_slots);
+}
+
 void WriterStore::grow_once() {
-  const auto grown = segments_.grow(format_.segment_slots);
+  uint64_t step = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    step = growth_step();
+  }
+  auto grown = segments_.grow(step);
+  if (grown.ok() && grown.value().count > 0) {
+    const Status reserved = index_->reserve(grown.value().first, grown.value().count);
+    if (!reserved.ok()) grown = reserved;
+  }
   Consequences after;
   {
     const std::lock_guard lock(mutex_);

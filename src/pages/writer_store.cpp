@@ -64,10 +64,11 @@ Result<StoreFormat> current_format(const PageStoreOptions& options) {
   }
   if (!parsed.ok()) return parsed.status().with_context(path);
   if (parsed.value().slot_bytes != options.slot_bytes) {
-    return make_status(Code::invalid_argument,
-                       "%s: the store has slots of %llu bytes, %llu are wanted; choose another path",
-                       path.c_str(), static_cast<unsigned long long>(parsed.value().slot_bytes),
-                       static_cast<unsigned long long>(options.slot_bytes));
+    return make_status(
+        Code::invalid_argument,
+        "%s: the store has slots of %llu bytes, %llu are wanted; choose another path", path.c_str(),
+        static_cast<unsigned long long>(parsed.value().slot_bytes),
+        static_cast<unsigned long long>(options.slot_bytes));
   }
   return parsed;
 }
@@ -124,17 +125,22 @@ Result<std::shared_ptr<WriterStore>> WriterStore::open(const PageStoreOptions& o
 }
 
 Status WriterStore::recover() {
-  UCM_TRY_ASSIGN(policy_, base::make_eviction_policy(options_.eviction_policy,
-                                                     static_cast<uint32_t>(format_.capacity_slots)));
+  UCM_TRY_ASSIGN(policy_,
+                 base::make_eviction_policy(options_.eviction_policy,
+                                            static_cast<uint32_t>(format_.capacity_slots)));
   UCM_TRY(segments_.scan());
   const std::vector<uint64_t> there = segments_.slots_there();
   const auto has_space = [&](uint32_t slot) {
     const uint64_t segment = slot / format_.segment_slots;
     return segment < there.size() && slot % format_.segment_slots < there[segment];
   };
+  uint64_t reserved = 0;
+  for (uint64_t segment = 0; segment < there.size(); ++segment) {
+    if (there[segment] > 0) reserved = segment * format_.segment_slots + there[segment];
+  }
   Recovered recovered;
   UCM_TRY_ASSIGN(index_, PageIndex::open_writable(options_.path, format_, options_.file_mode,
-                                                  has_space, &recovered));
+                                                  reserved, has_space, &recovered));
   pins_.assign(format_.capacity_slots, 0);
   doomed_.assign(format_.capacity_slots, false);
   std::vector<bool> used(format_.capacity_slots, false);
@@ -236,7 +242,8 @@ bool WriterStore::close(std::chrono::milliseconds timeout) {
   carry_out(&after);
   bool drained = engine_.close(timeout);
   std::unique_lock lock(mutex_);
-  drained = quiet_.wait_until(lock, deadline, [this] { return jobs_ == 0 && transfers_ended(); }) && drained;
+  drained = quiet_.wait_until(lock, deadline, [this] { return jobs_ == 0 && transfers_ended(); }) &&
+            drained;
   drained_ = drained;
   lock.unlock();
   if (drained) {

@@ -85,6 +85,7 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   bool can_grow() const;
   bool wants_upkeep() const;
   bool wants_growth() const;
+  uint64_t growth_step() const;
   bool may_free_up() const;
   void schedule_upkeep();
   void upkeep();

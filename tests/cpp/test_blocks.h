@@ -93,26 +93,36 @@ inline Batch make_batch(std::span<const BlockKey> keys, std::span<const uint32_t
   return batch;
 }
 
-// Dumps whole blocks (every shard of every key) and waits; the first cause on failure.
-inline Status dump_blocks(Store& store, const std::vector<BlockKey>& keys) {
-  for (uint32_t shard = 0; shard < store.layout().shards(); ++shard) {
-    Buffers buffers(store.layout(), keys.size());
-    for (size_t i = 0; i < keys.size(); ++i) buffers.fill(i, keys[i], shard);
-    const std::vector<uint32_t> shards(keys.size(), shard);
-    UCM_TRY(store.dump(make_batch(keys, shards, buffers))->wait(kPatience));
+// Every shard of every key, shard by shard as a layer-wise engine would go.
+inline void all_rows(const BlockLayout& layout, const std::vector<BlockKey>& keys,
+                     std::vector<BlockKey>* row_keys, std::vector<uint32_t>* shards) {
+  for (uint32_t shard = 0; shard < layout.shards(); ++shard) {
+    row_keys->insert(row_keys->end(), keys.begin(), keys.end());
+    shards->insert(shards->end(), keys.size(), shard);
   }
-  return {};
 }
 
-// Loads whole blocks and counts wrong bytes; the first cause on failure.
+// Dumps whole blocks in one task and waits; the first cause on failure.
+inline Status dump_blocks(Store& store, const std::vector<BlockKey>& keys) {
+  std::vector<BlockKey> row_keys;
+  std::vector<uint32_t> shards;
+  all_rows(store.layout(), keys, &row_keys, &shards);
+  Buffers buffers(store.layout(), row_keys.size());
+  for (size_t i = 0; i < row_keys.size(); ++i) buffers.fill(i, row_keys[i], shards[i]);
+  return store.dump(make_batch(row_keys, shards, buffers))->wait(kPatience);
+}
+
+// Loads whole blocks in one task and counts wrong bytes; the first cause on failure.
 inline Result<size_t> load_blocks(Store& store, const std::vector<BlockKey>& keys) {
+  std::vector<BlockKey> row_keys;
+  std::vector<uint32_t> shards;
+  all_rows(store.layout(), keys, &row_keys, &shards);
+  Buffers buffers(store.layout(), row_keys.size());
+  buffers.wipe();
+  UCM_TRY(store.load(make_batch(row_keys, shards, buffers))->wait(kPatience));
   size_t wrong = 0;
-  for (uint32_t shard = 0; shard < store.layout().shards(); ++shard) {
-    Buffers buffers(store.layout(), keys.size());
-    buffers.wipe();
-    const std::vector<uint32_t> shards(keys.size(), shard);
-    UCM_TRY(store.load(make_batch(keys, shards, buffers))->wait(kPatience));
-    for (size_t i = 0; i < keys.size(); ++i) wrong += buffers.wrong_bytes(i, keys[i], shard);
+  for (size_t i = 0; i < row_keys.size(); ++i) {
+    wrong += buffers.wrong_bytes(i, row_keys[i], shards[i]);
   }
   return wrong;
 }

@@ -30,7 +30,7 @@ class Server:
 
     Args:
         model: the model's folder.
-        log: the file that takes everything the server prints.
+        log: the file to which everything is added that the server prints.
         kv_transfer: vLLM's kv_transfer_config, or None to serve without a connector.
         flags: more flags for ``vllm serve``.
         kv_space_gib: memory for the engine's own KV blocks, in GiB.
@@ -45,6 +45,8 @@ class Server:
     start_timeout_s: float = 600.0
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    log_begin: int = field(default=0, repr=False)
+    """Where the lines of the running server begin."""
 
     def start(self, tick: Callable[[float, str], None]) -> float:
         """Start the server and return the seconds until it was healthy.
@@ -59,6 +61,7 @@ class Server:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         begin = time.monotonic()
         with self.log.open("ab") as out:
+            self.log_begin = out.seek(0, os.SEEK_END)
             self.process = subprocess.Popen(
                 self._command(),
                 env=self._environment(),
@@ -96,11 +99,11 @@ class Server:
         self.process = None
 
     def tail(self, lines: int) -> str:
-        """The last lines of the log that say something."""
+        """The last lines of the running server's log that say something."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - 16384))
+            file.seek(max(self.log_begin, self.log.stat().st_size - 16384))
             text = file.read().decode(errors="replace")
         kept = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
         return "\n".join(kept[-lines:])

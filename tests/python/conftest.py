@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from ucm import log
+from ucm.config import core, load
 from ucm.store.factory import open_store
 from ucm.store.store import Store
 
@@ -35,6 +38,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("UCM_", "UNIFIED", "UC_LOGGER")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def fresh_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees how another one set up the log, or what was said once already."""
+    logger = logging.getLogger("ucm")
+    level = logger.level
+    logger.setLevel(logging.NOTSET)
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(log, "_ours", [])
+    monkeypatch.setattr(core, "_noted", set())
+    monkeypatch.setattr(load, "_reported", set())
+    yield
+    logger.setLevel(level)
 
 
 def settings(pipeline: str, root: Path, **more: Any) -> dict[str, Any]:

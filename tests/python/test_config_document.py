@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ucm import _core
 from ucm.config import answers
 from ucm.config.document import main, render
-from ucm.config.fields import names_of
+from ucm.config.fields import keys_of, names_of
 from ucm.config.model import StoreConfig, UcmConfig
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -42,3 +43,9 @@ def test_the_check_tells_a_stale_document_from_a_fresh_one(tmp_path):
     assert main(["--check", str(path)]) == 0
     path.write_text("old")
     assert main(["--check", str(path)]) == 1
+
+
+def test_the_model_and_the_core_know_the_same_options():
+    of_stages = {name for name, entry in keys_of(StoreConfig).items() if entry.stages}
+    shared = {"storage_backends", "timeout_s", "platform", "device_id"}
+    assert of_stages | shared == set(_core.option_names()) - {"retain"}

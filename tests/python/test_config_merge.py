@@ -70,6 +70,22 @@ def test_variables_of_metrics_and_logs_are_honoured(file):
     assert load_config(environ={"UC_LOGGER_LEVEL": "error"}).log.level == "ERROR"
 
 
+def test_variables_change_one_key_of_a_section_and_leave_the_others(file):
+    text = file.read_text().replace("{level: WARNING}", "{level: WARNING, file: /tmp/ucm.log}")
+    file.write_text(text + "metrics: {enabled: true, prometheus_port: 9300}\n")
+    environ = {"UCM_METRICS_PORT": "9200", "UC_LOGGER_LEVEL": "error"}
+    config = load_config(file, environ=environ)
+    assert config.metrics_port == 9200
+    assert (config.log.level, config.log.file) == ("ERROR", "/tmp/ucm.log")
+    assert load_config(file, environ={}).metrics_port == 9300
+
+
+def test_a_flag_that_changes_nothing_here_says_so():
+    (note,) = load_config({"load_only_first_rank": True}, environ={}).notes
+    assert "each rank itself reads" in note
+    assert load_config({"load_only_first_rank": False}, environ={}).notes == ()
+
+
 def test_metrics_can_be_switched_off_by_the_environment(file):
     assert load_config(file, environ={}).metrics_port == 9100
     assert load_config(file, environ={"UCM_METRICS_ENABLED": "false"}).metrics_port is None

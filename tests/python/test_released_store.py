@@ -109,6 +109,11 @@ def test_the_event_is_named_as_in_released_ucm(make):
     assert store.check(store.load_data([name(1)], [0], [[back.ctypes.data]])) in (True, False)
 
 
+def test_the_native_store_has_an_address_of_its_own(make):
+    first, second = make("Posix"), make("Posix", device_id=-1)
+    assert 0 < first.cc_store() != second.cc_store() > 0
+
+
 @pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_shards_in_any_order_never_give_a_wrong_block(make, pipeline, shuffled):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import PIPELINES
 
-from ucm.errors import NotFound
+from ucm.errors import Cancelled, NotFound
 
 torch = pytest.importorskip("torch")
 
@@ -53,7 +53,7 @@ def test_rows_of_several_pieces_and_shards_come_back_in_place(make_store, pipeli
 def test_a_block_is_invisible_until_its_last_shard_is_stored(make_store):
     store = make_store(layout=([256], 4))
     for shard in (3, 1, 0):
-        store.wait_for = store.dump([b"k"], shard, block(shard, 256))
+        store.dump([b"k"], shard, block(shard, 256))
         assert store.lookup([b"k"]) == [False]
     store.wait(store.dump([b"k"], 2, block(2, 256)))
     assert store.lookup([b"k"]) == [True]
@@ -154,13 +154,14 @@ def test_tensors_may_be_dropped_while_their_task_is_under_way(make_store):
     store = make_store()
     for n in range(30):
         store.dump([b"%d" % n], 0, np.full(300_000, n, np.uint8))
+    noise = [np.full(300_000, 255, np.uint8) for _ in range(30)]  # takes what is freed too early
     back = np.zeros(300_000, np.uint8)
-    store.wait(store.dump([b"last"], 0, np.zeros(300_000, np.uint8)))
     for n in range(30):
-        task = store.dump([b"%d" % n], 0, np.zeros(300_000, np.uint8))
-        store.wait(task)
+        while store.lookup([b"%d" % n]) != [True]:
+            time.sleep(0.001)
         store.wait(store.load([b"%d" % n], 0, back))
         assert (back == n).all()
+    assert len(noise) == 30
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES[:4])
@@ -247,3 +248,19 @@ def test_threads_that_come_first_settle_the_sizes_once(make_store):
         thread.join()
     assert failures == []
     assert all(store.lookup([b"%d" % n for n in range(12)]))
+
+
+def test_a_task_passes_both_milestones_and_can_be_cancelled(make_store):
+    store = make_store("Cache|Posix", layout=([6000], 1))
+    task = store.dump([b"a"], 0, block(1))
+    task.wait_released(30)
+    assert task.released
+    task.wait(30)
+    assert task.done and task.is_completed() and "done" in repr(task)
+    other = store.load([b"a"], 0, np.zeros(6000, np.uint8))
+    other.cancel()
+    try:
+        other.wait()
+    except Cancelled as error:
+        assert error.failed_rows == [0]
+    assert other.done

@@ -29,7 +29,8 @@ _MOST_BLOCKS = 1024
 
 
 @click.group()
-def bench() -> None:
+@click.pass_context
+def bench(ctx: click.Context) -> None:
     """Measure stores, lookups and copies.
 
     Rounds of ucm and of the baseline alternate; figures are medians, ratios are taken round by
@@ -39,7 +40,8 @@ def bench() -> None:
     def leave(number: int, _frame: Any) -> None:
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, leave)
+    before = signal.signal(signal.SIGTERM, leave)
+    ctx.call_on_close(lambda: signal.signal(signal.SIGTERM, before))
 
 
 def _common(rounds: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -67,29 +69,46 @@ def _common(rounds: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorate
 
 
+def _many(
+    option: str, name: str, text: str, default: str, kind: Any = str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that may be given several times."""
+    text = f"{text} May be given several times."
+    return click.option(option, name, type=kind, multiple=True, show_default=default, help=text)
+
+
 def _path_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(
         "--path",
         type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
         default=tempfile.gettempdir,
-        help="Where temporary data goes: on the disk to measure. [default: the system's]",
+        show_default="the system's directory for temporary files",
+        help="Where temporary data goes: on the disk to measure.",
     )
 
 
 @bench.command(
     epilog="Example: ucm bench store --pipeline 'Cache|Disk' --size 2MiB --batch 16 --path /data"
 )
-@click.option("--pipeline", "pipelines", multiple=True, help="May be given several times.")
-@click.option("--size", "sizes", type=SIZE, multiple=True, help="Bytes per block. [256KiB, 2MiB]")
-@click.option("--batch", "batches", type=COUNT, multiple=True, help="Blocks per call. [16]")
-@click.option("--count", type=COUNT, help="Blocks per round. [256 MiB of them, 1024 at most]")
+@_many("--pipeline", "pipelines", "Stages to measure.", "Cache, Cache|Disk, Cache|Posix")
+@_many("--size", "sizes", "Bytes per block.", "256KiB, 2MiB", SIZE)
+@_many("--batch", "batches", "Blocks per call.", "16", COUNT)
+@click.option(
+    "--count", type=COUNT, show_default="256 MiB of them, 1024 at most", help="Blocks per round."
+)
 @click.option(
     "--threads",
     type=click.IntRange(1, 64),
     default=lambda: min(4, len(os.sched_getaffinity(0))),
-    help="Threads of ucm and of the baseline. [processors, 4 at most]",
+    show_default="one per processor, 4 at most",
+    help="Threads of ucm and of the baseline.",
 )
-@click.option("--direct/--buffered", default=True, help="O_DIRECT, or through the page cache.")
+@click.option(
+    "--direct/--buffered",
+    default=True,
+    show_default=True,
+    help="O_DIRECT, or through the page cache.",
+)
 @_path_option()
 @_common(rounds=5)
 def store(
@@ -151,8 +170,8 @@ def store(
 
 
 @bench.command(epilog="Example: ucm bench lookup --pipeline Cache --count 1M --batch 1024")
-@click.option("--pipeline", "pipelines", multiple=True, help="[Cache, Disk, Fake]")
-@click.option("--batch", "batches", type=COUNT, multiple=True, help="Keys per call. [1, 64, 1024]")
+@_many("--pipeline", "pipelines", "Stages to measure.", "Cache, Disk, Fake")
+@_many("--batch", "batches", "Keys per call.", "1, 64, 1024", COUNT)
 @click.option(
     "--count",
     type=COUNT,
@@ -190,7 +209,7 @@ def lookup(
 
 
 @bench.command(epilog="Example: ucm bench transport --size 16MiB --size 256MiB")
-@click.option("--size", "sizes", type=SIZE, multiple=True, help="Bytes. [1, 4, 16, 64, 256 MiB]")
+@_many("--size", "sizes", "Bytes per copy.", "1, 4, 16, 64, 256 MiB", SIZE)
 @click.option(
     "--platform",
     type=click.Choice(["auto", "cpu", "cuda"]),

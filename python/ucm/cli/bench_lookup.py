@@ -22,8 +22,8 @@ from ucm.store.store import Store
 _BLOCK = 4096
 _FILL = 1024
 _TIMEOUT_S = 300.0
-_KEYS_PER_PASS = 200_000
-_CALLS_PER_PASS = 20_000
+_KEYS_PER_PASS = 100_000
+_CALLS_PER_PASS = 5_000
 
 
 def fill(store: Store, keys: list[bytes], bar: Meter) -> None:

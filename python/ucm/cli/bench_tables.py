@@ -49,7 +49,7 @@ def show_store(report: dict[str, Any]) -> None:
             shown.add_row(
                 bytes_text(each["size"]),
                 str(each["batch"]),
-                each["action"],
+                each["action"].removesuffix(" get"),
                 number(each["gb_per_s"]),
                 number(each["blocks_per_s"]),
                 number(each["batch_ms"]["p50"]),
@@ -60,8 +60,8 @@ def show_store(report: dict[str, Any]) -> None:
             )
         out.print(shown)
     out.print(
-        "p50 and p99 are of one batch, from its call until it is done. Every load was compared "
-        "byte for byte."
+        "warm: get from the Cache; cold: get after reopening, nothing in memory. p50, p99: of one "
+        "batch, from its call until it is done. Every load was compared byte for byte."
     )
 
 

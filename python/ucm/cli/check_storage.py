@@ -3,21 +3,22 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ucm.cli.findings import FAIL, INFO, OK, WARN, Finding, Subject
 from ucm.cli.params import bytes_text
 from ucm.cli.roots import read_root, writer_of
+from ucm.errors import UcmError
 
 _NETWORK = ("nfs", "nfs4", "cifs", "fuse", "lustre", "ceph", "gpfs", "beegfs")
 _SMALL = 10 << 30
+_PATIENCE_S = 20.0
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -29,7 +30,30 @@ def check(subject: Subject) -> Iterator[Finding]:
             yield Finding(INFO, "storage", "no directory to check", "name one with --path DIR")
         return
     for path in subject.paths:
-        yield from _check_path(path, subject)
+        yield from _within(_PATIENCE_S, path, subject)
+
+
+def _within(seconds: float, path: Path, subject: Subject) -> list[Finding]:
+    """The findings of a path; a storage that hangs is a finding and holds nobody up."""
+    findings: list[Finding] = []
+    errors: list[Exception] = []
+
+    def look() -> None:
+        try:
+            findings.extend(_check_path(path, subject))
+        except (OSError, UcmError) as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        advice = "check the mount and its server"
+        return [Finding(FAIL, "path", f"{path} does not answer within {seconds:g} s", advice)]
+    if errors:
+        found = f"{path} could not be examined: {errors[0]}"
+        return [*findings, Finding(FAIL, "path", found, "check its permissions and its mount")]
+    return findings
 
 
 def _check_path(path: Path, subject: Subject) -> Iterator[Finding]:
@@ -185,56 +209,35 @@ def _file_system(place: Path) -> Iterator[Finding]:
         yield Finding(OK, "  file system", text)
 
 
-def capabilities(folder: Path) -> dict[str, Any]:
-    """What the native core says about a directory; {} where it can not say."""
-    from ucm import _core
-
-    ask = getattr(_core, "io_capabilities", None)
-    return dict(ask(str(folder))) if ask is not None else {}
-
-
 def direct_problem(folder: Path) -> str:
     """Why O_DIRECT does not work in a directory; empty when it does."""
-    name = os.path.join(folder, f".ucm-doctor-direct-{os.getpid()}")
-    try:
-        file = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_DIRECT, 0o600)
-        os.close(file)
-        return ""
-    except OSError as error:
-        refused = error.errno == errno.EINVAL
-        return "the file system refuses it" if refused else error.strerror or str(error)
-    finally:
-        if os.path.exists(name):
-            os.unlink(name)
+    from ucm import _core
+
+    return str(_core.io_capabilities(str(folder))["direct_reason"])
 
 
 def _transfers(place: Path, subject: Subject) -> Iterator[Finding]:
-    found = capabilities(place)
+    from ucm import _core
+
+    found = _core.io_capabilities(str(place))
     store = subject.config.store if subject.config else None
-    wants_direct = bool(store and store.io_direct)
-    if found.get("o_direct", not direct_problem(place)):
-        alignment = found.get("direct_alignment")
-        yield Finding(
-            OK, "  O_DIRECT", f"works, {alignment}-byte aligned" if alignment else "works"
-        )
+    if found["o_direct"]:
+        yield Finding(OK, "  O_DIRECT", f"works, {found['direct_alignment']}-byte aligned")
     else:
+        wanted = store is not None and store.io_direct is True
         yield Finding(
-            WARN if wants_direct else INFO,
+            WARN if wanted else INFO,
             "  O_DIRECT",
-            f"{found.get('direct_reason') or direct_problem(place)}: transfers are buffered",
-            "use ext4 or xfs, or io_direct: false" if wants_direct else "",
+            f"{found['direct_reason']}: transfers are buffered",
+            "use ext4 or xfs, or io_direct: false" if wanted else "",
         )
-    if not found:
-        yield Finding(INFO, "  io_uring", "this build of the native core does not say")
-    elif found["io_uring"]:
+    if found["io_uring"]:
         yield Finding(OK, "  io_uring", "works")
-    else:
-        needed = store is None or ("Disk" in store.spec and store.use_io_uring is not False)
-        yield Finding(
-            WARN if needed else INFO,
-            "  io_uring",
-            f"{found.get('io_uring_reason', '')}: Disk works with threads instead",
-            "sysctl kernel.io_uring_disabled=0; in a container allow io_uring in seccomp"
-            if needed
-            else "",
-        )
+        return
+    wanted = store is None or ("Disk" in store.spec and store.use_io_uring is not False)
+    yield Finding(
+        WARN if wanted else INFO,
+        "  io_uring",
+        f"{found['io_uring_reason']}: Disk works with threads instead",
+        "sysctl kernel.io_uring_disabled=0; in a container allow it in seccomp" if wanted else "",
+    )

@@ -17,6 +17,7 @@ import click
 from ucm.cli.output import Meter, console, meter, write_json
 from ucm.cli.params import AGE, SizeType, bytes_text, count_text, json_option
 from ucm.cli.roots import Root, busy, find_roots, walk, writer_of
+from ucm.errors import Unavailable
 
 _BATCH = 1024
 
@@ -96,14 +97,17 @@ def remove(roots: list[Root], victims: list[Block], quiet: bool) -> None:
     """Removes blocks through their own stores, the oldest first.
 
     Raises:
-        Unavailable: A writer has a store open.
+        click.ClickException: A writer has a store open.
     """
     with meter("remove", len(victims), quiet=quiet) as bar:
         for index, root in enumerate(roots):
             keys = [block.key for block in victims if block.root == index]
             if keys:
-                with opened(root) as pipeline:
-                    _remove_keys(pipeline, keys, bar)
+                try:
+                    with opened(root) as pipeline:
+                        _remove_keys(pipeline, keys, bar)
+                except Unavailable:
+                    raise busy(root) from None
 
 
 def _remove_keys(pipeline: Any, keys: list[bytes], bar: Meter) -> None:

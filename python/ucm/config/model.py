@@ -214,13 +214,19 @@ class UcmConfig:
         """Port of the metrics endpoint, or None when none is asked for."""
         if not self.enable_metrics or (self.metrics is not None and not self.metrics.enabled):
             return None
+        port = self.metrics.prometheus_port if self.metrics else None
         prometheus = self.monitoring.prometheus if self.monitoring else None
         if prometheus is not None:
-            return (prometheus.port or 9090) if prometheus.enabled else None
-        return self.metrics.prometheus_port if self.metrics else None
+            return (port or prometheus.port or 9090) if prometheus.enabled else None
+        return port
 
     @property
     def log(self) -> LoggingConfig:
-        """The logging section, wherever it stands."""
-        inner = self.monitoring.logging if self.monitoring else None
-        return self.logging or inner or LoggingConfig()
+        """The logging section; what stands under `logging` wins over `monitoring.logging`."""
+        inner = (self.monitoring.logging if self.monitoring else None) or LoggingConfig()
+        outer = self.logging or LoggingConfig()
+        return LoggingConfig(
+            level=outer.level or inner.level,
+            file=outer.file or inner.file,
+            format=outer.format or inner.format,
+        )

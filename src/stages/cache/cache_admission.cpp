@@ -36,7 +36,7 @@ TaskPtr CacheFlow::start(Direction direction, const Batch& batch) {
     ++open_;
     for (uint32_t i = 0; i < rows; ++i) {
       const Row row{transfer, i};
-      if (!admit(row, &work)) waiting_.push_back(row);
+      if (!admit(row, &work)) waiting_.push(row);
     }
   }
   act(std::move(work));
@@ -67,11 +67,20 @@ bool CacheFlow::admit_dump(const Row& row, Work* work) {
     if (slot == SlotTable::kNone) return false;
   }
   Filling& filling = fillings_[slot];
-  if (filling.from_below || filling.claimed[row.shard()] || !filling.failure.ok()) {
+  if (filling.from_below || !filling.failure.ok()) {
     filling.waiters.push_back(row);
     return true;
   }
-  filling.claimed[row.shard()] = 1;
+  ShardState& shard = filling.shards[row.shard()];
+  if (shard == ShardState::copied) {
+    work->finished.emplace_back(row, Status());
+    return true;
+  }
+  if (shard == ShardState::copying) {
+    filling.waiters.push_back(row);
+    return true;
+  }
+  shard = ShardState::copying;
   ++filling.copying;
   parts_.slots->pin(slot);
   work->copies.push_back({row, slot});
@@ -114,7 +123,7 @@ uint32_t CacheFlow::acquire(const BlockKey& key, bool from_below) {
   if (from_below) {
     parts_.slots->pin(slot);
   } else {
-    filling.claimed.resize(parts_.layout.shards());
+    filling.shards.resize(parts_.layout.shards());
     const size_t block_bytes = parts_.layout.block_bytes();
     std::memset(parts_.slots->address(slot) + block_bytes, 0,
                 parts_.layout.slot_bytes() - block_bytes);
@@ -138,8 +147,32 @@ bool CacheFlow::reclaim_abandoned() {
   return false;
 }
 
+// Blocks whose other shards can not come any more because the store closes.
+void CacheFlow::fail_incomplete(Work* work) {
+  std::vector<uint32_t> idle;
+  for (auto& [slot, filling] : fillings_) {
+    if (filling.from_below || filling.copied + filling.copying == parts_.layout.shards()) continue;
+    if (filling.failure.ok()) {
+      filling.failure = make_status(Code::unavailable, "cache: the store is closed");
+    }
+    if (filling.copying == 0) idle.push_back(slot);
+  }
+  for (const uint32_t slot : idle) fail_filling(slot, work);
+}
+
 void CacheFlow::pump(Work* work) {
-  while (!waiting_.empty() && admit(waiting_.front(), work)) waiting_.pop_front();
+  while (!waiting_.empty()) {
+    const std::vector<Row>& rows = waiting_.front();
+    size_t admitted = 0;
+    while (admitted < rows.size() && admit(rows[admitted], work)) ++admitted;
+    // The first row takes the slot that serves the others, so it is all of them or none; cancelled
+    // rows in front of it have ended.
+    if (admitted < rows.size()) {
+      waiting_.forget_front(admitted);
+      break;
+    }
+    waiting_.pop();
+  }
   publish_gauges();
 }
 
@@ -147,15 +180,10 @@ void CacheFlow::cancel_waiting(const Transfer* transfer) {
   Work work;
   {
     const std::lock_guard lock(mutex_);
-    std::deque<Row> kept;
-    for (Row& row : waiting_) {
-      if (row.transfer.get() == transfer) {
-        work.finished.emplace_back(row, make_status(Code::cancelled, "cache: cancelled"));
-      } else {
-        kept.push_back(std::move(row));
-      }
+    const auto mine = [&](const Row& row) { return row.transfer.get() == transfer; };
+    for (Row& row : waiting_.extract(mine)) {
+      work.finished.emplace_back(std::move(row), make_status(Code::cancelled, "cache: cancelled"));
     }
-    waiting_.swap(kept);
   }
   act(std::move(work));
 }
@@ -206,10 +234,11 @@ void CacheFlow::drain() {
   {
     const std::lock_guard lock(mutex_);
     closed_ = true;
-    for (Row& row : waiting_) {
-      work.finished.emplace_back(row, make_status(Code::unavailable, "cache: the store is closed"));
+    for (Row& row : waiting_.extract([](const Row&) { return true; })) {
+      work.finished.emplace_back(std::move(row),
+                                 make_status(Code::unavailable, "cache: the store is closed"));
     }
-    waiting_.clear();
+    fail_incomplete(&work);
   }
   act(std::move(work));
   std::unique_lock lock(mutex_);

@@ -36,8 +36,19 @@ void CacheFlow::shard_copied(const CopyRow& copied, const Status& status, Work* 
   } else {
     // Staged; the row that completes the block carries its durability.
     work->finished.emplace_back(copied.row, Status());
+    filling.shards[copied.row.shard()] = ShardState::copied;
+    finish_twins(&filling, copied.row.shard(), work);
   }
   parts_.slots->unpin(copied.slot);
+}
+
+// Dumps of the same shard of the same block, which waited for the copy that has just ended.
+void CacheFlow::finish_twins(Filling* filling, uint32_t shard, Work* work) {
+  std::erase_if(filling->waiters, [&](const Row& waiter) {
+    const bool twin = waiter.direction() == Direction::dump && waiter.shard() == shard;
+    if (twin) work->finished.emplace_back(waiter, Status());
+    return twin;
+  });
 }
 
 void CacheFlow::fail_filling(uint32_t slot, Work* work) {
@@ -101,7 +112,7 @@ void CacheFlow::release_waiters(std::vector<Row> waiters, uint32_t slot, const S
       work->finished.emplace_back(std::move(waiter), Status());
     } else if (!admit(waiter, work)) {
       // What this dump waited for failed, so its own bytes are needed after all.
-      waiting_.push_front(std::move(waiter));
+      waiting_.push(waiter);
     }
   }
 }

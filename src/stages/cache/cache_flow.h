@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -11,6 +10,7 @@
 
 #include "stages/cache/slot_table.h"
 #include "stages/cache/transfer.h"
+#include "stages/cache/waiting_rows.h"
 #include "store/sent_batch.h"
 #include "store/stage_metrics.h"
 #include "transport/copier.h"
@@ -30,7 +30,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
     BlockLayout layout;
     std::unique_ptr<SlotTable> slots;
     std::unique_ptr<transport::Copier> copier;
-    std::unique_ptr<StageMetrics> metrics;
+    std::shared_ptr<StageMetrics> metrics;
     Store* next = nullptr;  // may be null
     bool retain = true;
     std::chrono::nanoseconds timeout{};
@@ -47,10 +47,11 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void close_copier() { parts_.copier->close(); }
 
  private:
+  enum class ShardState : uint8_t { missing, copying, copied };
   // A block that is not ready yet: its shards arrive from dumps, or all of it from below.
   struct Filling {
     bool from_below = false;
-    std::vector<uint8_t> claimed;  // per shard, dumps only
+    std::vector<ShardState> shards;  // dumps only
     uint32_t copied = 0;
     uint32_t copying = 0;
     Status failure;
@@ -80,11 +81,13 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   bool admit_load(const Row& row, Work* work);
   uint32_t acquire(const BlockKey& key, bool from_below);
   bool reclaim_abandoned();
+  void fail_incomplete(Work* work);
   void pump(Work* work);
   void cancel_waiting(const Transfer* transfer);
 
   // Completion (cache_completion.cpp), under the lock.
   void shard_copied(const CopyRow& copied, const Status& status, Work* work);
+  void finish_twins(Filling* filling, uint32_t shard, Work* work);
   void fail_filling(uint32_t slot, Work* work);
   void complete_dump(const Row& last, uint32_t slot, Work* work);
   void complete_fetch(uint32_t slot, const Status& status, Work* work);
@@ -113,7 +116,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   std::mutex mutex_;
   std::condition_variable idle_;
   std::unordered_map<uint32_t, Filling> fillings_;
-  std::deque<Row> waiting_;
+  WaitingRows waiting_;
   size_t open_ = 0;  // transfers and tasks of the stage below that have not ended
   uint64_t evicted_published_ = 0;
   bool closed_ = false;

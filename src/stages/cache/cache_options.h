@@ -19,7 +19,7 @@ struct CacheOptions {
   uint64_t pinned_pool_size = 0;  // bytes; 0 = not given
   uint64_t max_pinned_size = 0;  // bytes; 0 = not given
   bool retain = true;
-  bool prefault = true;
+  bool prefault = false;
   bool huge_pages = true;
   std::string eviction_policy = "auto";
   uint32_t copy_threads = 0;  // 0 = up to 4, as many as there are processors

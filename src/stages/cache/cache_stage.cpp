@@ -14,11 +14,12 @@ namespace {
 class CacheStage : public Store {
  public:
   CacheStage(BlockLayout layout, std::shared_ptr<CacheFlow> flow,
-             std::unique_ptr<StageMetrics> lookups, StorePtr next)
+             std::shared_ptr<StageMetrics> metrics, StorePtr next, bool read_only)
       : layout_(std::move(layout)),
         flow_(std::move(flow)),
-        lookups_(std::move(lookups)),
-        next_(std::move(next)) {}
+        metrics_(std::move(metrics)),
+        next_(std::move(next)),
+        read_only_(read_only) {}
   ~CacheStage() override { close(); }
 
   const BlockLayout& layout() const override { return layout_; }
@@ -36,8 +37,9 @@ class CacheStage : public Store {
 
   const BlockLayout layout_;
   const std::shared_ptr<CacheFlow> flow_;  // null for a lookup-only store
-  const std::unique_ptr<StageMetrics> lookups_;
+  const std::shared_ptr<StageMetrics> metrics_;
   const StorePtr next_;  // may be null
+  const bool read_only_;
   std::atomic<bool> closed_{false};
 };
 
@@ -55,7 +57,7 @@ Status CacheStage::lookup(std::span<const BlockKey> keys, std::span<uint8_t> pre
   if (closed_) return closed_status();
   find_ready(keys, present);
   const auto hits = static_cast<size_t>(std::count(present.begin(), present.end(), 1));
-  lookups_->looked_up(keys.size(), hits);
+  metrics_->looked_up(keys.size(), hits);
   if (!next_ || hits == keys.size()) return {};
   if (hits == 0) return next_->lookup(keys, present);
   std::vector<BlockKey> missing;
@@ -87,7 +89,7 @@ Result<size_t> CacheStage::lookup_prefix(std::span<const BlockKey> keys) {
     if (below == 0) break;
     count += below;
   }
-  lookups_->looked_up(keys.size(), hits);
+  metrics_->looked_up(keys.size(), hits);
   return count;
 }
 
@@ -104,6 +106,11 @@ TaskPtr CacheStage::start(Direction direction, const Batch& batch) {
     return Task::finished(
         rows, make_status(Code::invalid_argument,
                           "cache: this store was opened for lookups only; open it with a layout"));
+  }
+  if (read_only_ && direction == Direction::dump) {
+    return Task::finished(
+        rows, make_status(Code::unsupported,
+                          "cache: this store was opened read-only; open it for writing to dump"));
   }
   return flow_->start(direction, batch);
 }
@@ -127,8 +134,7 @@ Result<StorePtr> make_cache(StageContext context) {
     return make_status(Code::invalid_argument,
                        "cache: retain=false needs a stage below that keeps the blocks");
   }
-  auto metrics = std::make_unique<StageMetrics>(context.metrics, "cache");
-  auto lookups = std::make_unique<StageMetrics>(context.metrics, "cache");
+  auto metrics = std::make_shared<StageMetrics>(context.metrics, "Cache");
   std::shared_ptr<CacheFlow> flow;
   if (!context.layout.empty()) {
     const uint32_t slots = options.slots(context.layout);
@@ -140,14 +146,14 @@ Result<StorePtr> make_cache(StageContext context) {
     parts.layout = context.layout;
     parts.slots = std::make_unique<SlotTable>(std::move(pool), std::move(policy), options.retain);
     parts.copier = std::make_unique<transport::Copier>(context.device, options.copy_threads);
-    parts.metrics = std::move(metrics);
+    parts.metrics = metrics;
     parts.next = context.next.get();
     parts.retain = options.retain;
     parts.timeout = options.timeout;
     flow = std::make_shared<CacheFlow>(std::move(parts));
   }
-  return StorePtr(std::make_unique<CacheStage>(context.layout, std::move(flow), std::move(lookups),
-                                               std::move(context.next)));
+  return StorePtr(std::make_unique<CacheStage>(context.layout, std::move(flow), std::move(metrics),
+                                               std::move(context.next), context.read_only));
 }
 
 }  // namespace

@@ -11,10 +11,10 @@ namespace ucm::disk {
 namespace {
 
 constexpr std::array<std::string_view, 16> kKeys = {
-    "capacity_bytes", "dir_mode",    "durability",   "eviction_high",   "eviction_low",
-    "eviction_policy", "file_mode",  "io_depth",     "io_direct",       "io_threads",
-    "path_strategy",  "segment_bytes", "storage_backends", "timeout_s", "use_io_uring",
-    "verify"};
+    "capacity_bytes",   "dir_mode",        "durability",    "eviction_high",
+    "eviction_low",     "eviction_policy", "file_mode",     "io_depth",
+    "io_direct",        "io_threads",      "path_strategy", "segment_bytes",
+    "storage_backends", "timeout_s",       "use_io_uring",  "verify"};
 constexpr std::array<std::string_view, 3> kVerify = {"always", "sample", "never"};
 constexpr std::array<std::string_view, 3> kDurability = {"none", "group", "strict"};
 constexpr std::array<std::string_view, 2> kStrategies = {"hash", "round_robin"};
@@ -59,7 +59,8 @@ Status check(const DiskOptions& options) {
     return make_status(Code::invalid_argument, "io_depth: expected 1 to 4096");
   }
   if (options.pages.dir_mode > 0777 || options.pages.file_mode > 0777) {
-    return make_status(Code::invalid_argument, "dir_mode, file_mode: expected at most 0777 (octal)");
+    return make_status(Code::invalid_argument,
+                       "dir_mode, file_mode: expected at most 0777 (octal)");
   }
   return {};
 }

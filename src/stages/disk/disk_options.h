@@ -14,10 +14,10 @@ namespace ucm::disk {
 
 struct DiskOptions {
   std::vector<std::string> backends;
-  bool round_robin = false;    // else the key picks the backend
+  bool round_robin = false;     // else the key picks the backend
   uint64_t capacity_bytes = 0;  // of all backends together; 0: from the free space
   std::chrono::milliseconds timeout{30000};
-  PageStoreOptions pages;      // what all page stores share; path, sizes and layout are set later
+  PageStoreOptions pages;  // what all page stores share; path, sizes and layout are set later
 };
 
 std::span<const std::string_view> disk_option_keys();

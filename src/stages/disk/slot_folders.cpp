@@ -77,9 +77,8 @@ Result<std::vector<SlotFolder>> list_slot_folders(const std::string& backend) {
     if (index.ok()) folder.modified_ns = index.value().modified_ns;
     folders.push_back(std::move(folder));
   }
-  std::sort(folders.begin(), folders.end(), [](const SlotFolder& a, const SlotFolder& b) {
-    return a.modified_ns < b.modified_ns;
-  });
+  std::sort(folders.begin(), folders.end(),
+            [](const SlotFolder& a, const SlotFolder& b) { return a.modified_ns < b.modified_ns; });
   return folders;
 }
 
@@ -105,11 +104,12 @@ Result<uint64_t> make_room(const std::string& backend, uint64_t slot_bytes, uint
   }
   const uint64_t left = capacity - std::min(capacity, others);
   if (left >= slot_bytes) return left;
-  return make_status(Code::no_space,
-                     "%s: %llu of %llu bytes belong to stores of other block sizes that are in use; "
-                     "raise capacity_bytes, free some space or choose another path",
-                     backend.c_str(), static_cast<unsigned long long>(others),
-                     static_cast<unsigned long long>(capacity));
+  return make_status(
+      Code::no_space,
+      "%s: %llu of %llu bytes belong to stores of other block sizes that are in use; "
+      "raise capacity_bytes, free some space or choose another path",
+      backend.c_str(), static_cast<unsigned long long>(others),
+      static_cast<unsigned long long>(capacity));
 }
 
 }  // namespace ucm::disk

@@ -38,7 +38,7 @@ PosixEngine::PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> 
     : options_(options),
       blocks_(std::move(blocks)),
       metrics_(std::move(metrics)),
-      watch_([this](uint32_t stuck) { stuck_.fetch_add(stuck); }),
+      watch_(&stuck_),
       desk_(std::min(options.io_threads, kLookupThreads), options.timeout()) {
   if (!read_only) {
     collector_ = std::make_unique<Collector>(

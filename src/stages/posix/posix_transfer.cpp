@@ -60,17 +60,15 @@ bool Transfer::given_up(uint32_t row) const {
   return states_[row].load(std::memory_order_acquire) == kGivenUp;
 }
 
-uint32_t Transfer::expire() {
-  uint32_t stuck = 0;
+void Transfer::expire(std::atomic<int64_t>* stuck) {
   for (uint32_t row = 0; row < rows(); ++row) {
     if (change(row, kWaiting, kGivenUp)) {
       report(row, timeout_status(row, false));
     } else if (change(row, kLoose, kGivenUp)) {
-      ++stuck;
+      stuck->fetch_add(1);
       report(row, timeout_status(row, true));
     }
   }
-  return stuck;
 }
 
 Status Transfer::timeout_status(uint32_t row, bool running) const {
@@ -92,8 +90,8 @@ void Transfer::report(uint32_t row, const Status& status) {
   task_->finish_row(row, status);
 }
 
-DeadlineWatch::DeadlineWatch(std::function<void(uint32_t)> on_stuck)
-    : on_stuck_(std::move(on_stuck)), thread_("ucm-posix-time", 1) {
+DeadlineWatch::DeadlineWatch(std::atomic<int64_t>* stuck)
+    : stuck_(stuck), thread_("ucm-posix-time", 1) {
   thread_.submit(base::Lane::normal, [this] { run(); });
 }
 
@@ -130,8 +128,8 @@ void DeadlineWatch::run() {
     if (now < transfer->deadline()) {
       // While closing, a transfer that ends early is not waited for until its deadline.
       (void)transfer->task()->wait(transfer->deadline() - now);
-    } else if (const uint32_t stuck = transfer->expire(); stuck > 0) {
-      on_stuck_(stuck);
+    } else {
+      transfer->expire(stuck_);
     }
     lock.lock();
     // A row held at its deadline is in the middle of a short copy.

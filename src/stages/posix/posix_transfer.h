@@ -48,8 +48,8 @@ class Transfer {
   bool finish(uint32_t row, const Status& status, bool moved);
   bool given_up(uint32_t row) const;
   // Gives up every row that is waiting or loose; a held one is left: ask again in a moment.
-  // The answer counts the loose ones, whose system calls go on.
-  uint32_t expire();
+  // `stuck` counts the loose ones, whose system calls go on, before anybody hears of them.
+  void expire(std::atomic<int64_t>* stuck);
 
  private:
   enum RowState : uint8_t { kWaiting, kHeld, kLoose, kFinished, kGivenUp };
@@ -79,8 +79,8 @@ using TransferPtr = std::shared_ptr<Transfer>;
 // while nothing is under way. Transfers share one timeout, so they expire in order. Thread-safe.
 class DeadlineWatch {
  public:
-  // `on_stuck` hears of system calls that outlived their transfer.
-  explicit DeadlineWatch(std::function<void(uint32_t stuck)> on_stuck);
+  // `stuck` counts system calls that outlived their transfer; it outlives the watch.
+  explicit DeadlineWatch(std::atomic<int64_t>* stuck);
   ~DeadlineWatch() { close(); }
 
   void add(TransferPtr transfer);
@@ -91,7 +91,7 @@ class DeadlineWatch {
   void run();
   void drop_done();
 
-  const std::function<void(uint32_t)> on_stuck_;
+  std::atomic<int64_t>* const stuck_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<TransferPtr> transfers_;

@@ -26,8 +26,8 @@ struct Progress {
 };
 
 TEST_F(PageCrashTest, everything_done_is_there_after_kill_9) {
-  auto* progress = static_cast<Progress*>(::mmap(nullptr, sizeof(Progress), PROT_READ | PROT_WRITE,
-                                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto* progress = static_cast<Progress*>(
+      ::mmap(nullptr, sizeof(Progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   ASSERT_NE(progress, MAP_FAILED);
   new (progress) Progress;
   std::mt19937 random(42);

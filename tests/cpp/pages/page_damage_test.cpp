@@ -225,7 +225,8 @@ TEST_F(PageDamageTest, random_damage_anywhere_never_yields_wrong_bytes) {
     fs::remove_all(path());
     store_blocks();
     for (int hit = 0; hit < 6; ++hit) {
-      const char* names[] = {"seg-00000", "seg-00001", "seg-00002", "index", "table", "FORMAT.json"};
+      const char* names[] = {"seg-00000", "seg-00001", "seg-00002",
+                             "index",     "table",     "FORMAT.json"};
       const std::string name = file(names[random() % 6]);
       if (!fs::exists(name) || fs::file_size(name) == 0) continue;
       const size_t size = fs::file_size(name);

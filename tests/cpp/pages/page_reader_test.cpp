@@ -58,7 +58,8 @@ TEST_F(PageReaderTest, sees_the_blocks_of_another_process) {
     const auto statuses = dump_pages(*store.value(), make_keys(0, 30));
     store.value()->close(test::kPatience);
     ::_exit(std::all_of(statuses.begin(), statuses.end(), [](const Status& s) { return s.ok(); })
-                ? 0 : 2);
+                ? 0
+                : 2);
   }
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);

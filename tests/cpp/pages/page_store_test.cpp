@@ -94,7 +94,8 @@ TEST_P(PageStoreTest, a_second_dump_of_a_key_is_done_with_the_first) {
 TEST_P(PageStoreTest, a_batch_larger_than_the_store_flows_through_it) {
   const auto store = open_pages(options(8));
   const auto keys = make_keys(0, 100);
-  for (const Status& status : dump_pages(*store, keys)) EXPECT_TRUE(status.ok()) << status.to_string();
+  for (const Status& status : dump_pages(*store, keys))
+    EXPECT_TRUE(status.ok()) << status.to_string();
   const auto loaded = load_pages(*store, keys);
   EXPECT_EQ(loaded.wrong, 0u);
   EXPECT_GT(loaded.right, 0u);
@@ -256,7 +257,10 @@ TEST_P(PageStoreTest, behaves_like_a_map_over_random_operations) {
         ASSERT_TRUE(store->remove(std::vector<BlockKey>{key}).ok());
         model.erase(number);
         break;
-      case 1: case 2: case 3: case 4:
+      case 1:
+      case 2:
+      case 3:
+      case 4:
         ASSERT_TRUE(dump_pages(*store, {key}, 4096)[0].ok());
         model[number] = true;
         break;

@@ -57,6 +57,22 @@ TEST(Cache, LetsATaskLargerThanThePoolFlowThroughIt) {
   EXPECT_GT(cache.metric("ucm_evicted_blocks_total"), 100);
 }
 
+TEST(Cache, LetsMoreLayerWiseBlocksThanSlotsFlowThroughIt) {
+  CacheOverMemory cache(cache_options(4));
+  const auto keys = make_keys(0, 30);
+  std::vector<TaskPtr> layers;
+  std::vector<Buffers> buffers;
+  for (uint32_t shard = 0; shard < 3; ++shard) {
+    Buffers& layer = buffers.emplace_back(cache.layout(), keys.size());
+    for (size_t i = 0; i < keys.size(); ++i) layer.fill(i, keys[i], shard);
+    const std::vector<uint32_t> shards(keys.size(), shard);
+    layers.push_back(cache.store().dump(make_batch(keys, shards, layer)));
+  }
+  for (const TaskPtr& layer : layers) EXPECT_TRUE(layer->wait(kPatience).ok());
+  EXPECT_EQ(cache.below().size(), 30u);
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+}
+
 TEST(Cache, FetchesABlockOnceForAllWhoAskForIt) {
   CacheOverMemory cache(cache_options(8));
   const auto keys = make_keys(0, 3);

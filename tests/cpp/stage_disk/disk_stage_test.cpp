@@ -44,7 +44,9 @@ class DiskStageTest : public ::testing::Test {
     io::set_faults({});
     fs::remove_all(folder_);
   }
-  std::string path(const std::string& below = "") const { return (folder_ / below).string(); }
+  std::string path(const std::string& below = "") const {
+    return below.empty() ? folder_.string() : (folder_ / below).string();
+  }
 
   // One block of 8000 bytes: its slots are 8192 bytes.
   static BlockLayout layout(uint64_t id = 1, size_t bytes = 8000) {
@@ -147,7 +149,8 @@ TEST_F(DiskStageTest, reports_what_really_happened_in_its_metrics) {
   EXPECT_EQ(metric("ucm_capacity_bytes"), 64 * 8192);
   EXPECT_EQ(metric("ucm_queue_depth"), 0);
   ASSERT_TRUE(dump_blocks(*stage, make_keys(1000, 100)).ok());
-  EXPECT_TRUE(comes_true([&] { return metric("ucm_blocks") + metric("ucm_evicted_blocks_total") == 110; }));
+  EXPECT_TRUE(
+      comes_true([&] { return metric("ucm_blocks") + metric("ucm_evicted_blocks_total") == 110; }));
 }
 
 TEST_F(DiskStageTest, damage_is_a_counted_miss) {
@@ -207,9 +210,9 @@ TEST_F(DiskStageTest, spreads_blocks_over_its_backends_and_finds_them_whatever_t
   ASSERT_TRUE(dump_blocks(*open(), keys).ok());
   for (const char* backend : {"a", "b", "c"}) {
     int blocks = 0;
-    EXPECT_TRUE(disk_stage_entry.inspect(path(backend), false, [&](const BlockRecord&) {
-                  return ++blocks > 0;
-                }).ok());
+    EXPECT_TRUE(disk_stage_entry
+                    .inspect(path(backend), false, [&](const BlockRecord&) { return ++blocks > 0; })
+                    .ok());
     EXPECT_GT(blocks, 0);
     EXPECT_LT(blocks, 30);
   }
@@ -285,9 +288,13 @@ TEST_F(DiskStageTest, a_second_writer_is_told_which_process_holds_the_store) {
 
 TEST_F(DiskStageTest, wrong_option_values_name_the_option) {
   const std::vector<std::pair<std::string, OptionValue>> wrong = {
-      {"verify", std::string("maybe")}, {"durability", int64_t{3}},
-      {"path_strategy", std::string("random")}, {"io_depth", int64_t{0}},
-      {"io_threads", int64_t{0}}, {"timeout_s", -1.0}, {"eviction_policy", std::string("fifo")},
+      {"verify", std::string("maybe")},
+      {"durability", int64_t{3}},
+      {"path_strategy", std::string("random")},
+      {"io_depth", int64_t{0}},
+      {"io_threads", int64_t{0}},
+      {"timeout_s", -1.0},
+      {"eviction_policy", std::string("fifo")},
       {"dir_mode", int64_t{07777}}};
   for (const auto& [key, value] : wrong) {
     const Options before = options_;
@@ -332,14 +339,17 @@ TEST_F(DiskStageTest, inspecting_finds_every_block_and_no_store_is_not_found) {
   std::set<std::string> seen;
   for (const char* place : {"", "rank-0", "rank-0/8192"}) {
     seen.clear();
-    EXPECT_TRUE(disk_stage_entry.inspect(path(place), true, [&](const BlockRecord& record) {
-                  EXPECT_EQ(record.layout_id, 42u);
-                  EXPECT_EQ(record.bytes, 8000u);
-                  EXPECT_FALSE(record.damaged) << record.damage;
-                  EXPECT_GT(record.written_ns, 1700000000ll * 1000000000);
-                  seen.insert(record.key.hex());
-                  return true;
-                }).ok());
+    EXPECT_TRUE(disk_stage_entry
+                    .inspect(path(place), true,
+                             [&](const BlockRecord& record) {
+                               EXPECT_EQ(record.layout_id, 42u);
+                               EXPECT_EQ(record.bytes, 8000u);
+                               EXPECT_FALSE(record.damaged) << record.damage;
+                               EXPECT_GT(record.written_ns, 1700000000ll * 1000000000);
+                               seen.insert(record.key.hex());
+                               return true;
+                             })
+                    .ok());
     EXPECT_EQ(seen.size(), 7u) << place;
   }
 }

@@ -131,7 +131,7 @@ def test_what_the_stages_count_rides_along(tmp_path: Path) -> None:
         engine.settle()
         engine.workers[0].connector._worker._stages_at = 0.0
         engine.step()
-        where = {"stage": "Cache", "direction": "dump"}
+        where = {"stage": "Posix", "direction": "dump"}
         assert scrape(engine, "vllm:ucm_transfer_blocks_total", **where) == BLOCKS
 
 
@@ -140,14 +140,20 @@ def test_figures_of_several_workers_and_intervals_add_up() -> None:
         {"counters": {"loaded_blocks": 3}, "times": {"load_seconds": [0.5]}}
     )
     two = UCMConnector.build_kv_connector_stats(
-        {"counters": {"loaded_blocks": 4, "loaded_bytes": 1 << 20},
-         "failures": {"load|timeout": 2}, "times": {"load_seconds": [1.5]}}
+        {
+            "counters": {"loaded_blocks": 4, "loaded_bytes": 1 << 20},
+            "failures": {"load|timeout": 2},
+            "times": {"load_seconds": [1.5]},
+        }
     )
     both = one.aggregate(two)
     assert both.data["counters"] == {"loaded_blocks": 7, "loaded_bytes": 1 << 20}
     assert both.data["times"] == {"load_seconds": [0.5, 1.5]}
     assert both.reduce() == {
-        "loaded_blocks": 7, "loaded_bytes": 1 << 20, "failures": 2, "load_MiB_per_s": 0.5
+        "loaded_blocks": 7,
+        "loaded_bytes": 1 << 20,
+        "failures": 2,
+        "load_MiB_per_s": 0.5,
     }
     both.reset()
     assert both.is_empty()

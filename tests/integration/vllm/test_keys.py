@@ -82,7 +82,10 @@ def test_keys_are_the_same_in_every_process(tmp_path: Path) -> None:
     )
     said = {
         subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
         ).stdout
         for seed in ("0", "1", "random")

@@ -38,7 +38,9 @@ CASES = {
     "packed heads first": ([filled(BLOCKS, 2, 4, 16) for _ in range(3)], 0, 1),
     "views of one storage": (list(PACKED), 0, 1),
     "heads outside of tokens in memory": (
-        [filled(BLOCKS, 2, 4, 8).permute(0, 2, 1, 3) for _ in range(3)], 0, 1,
+        [filled(BLOCKS, 2, 4, 8).permute(0, 2, 1, 3) for _ in range(3)],
+        0,
+        1,
     ),
     "latent": ([filled(BLOCKS, 4, 9) for _ in range(3)], 0, 1),
     "blocks of all layers side by side": (list(filled(BLOCKS, 3, 4, 8).transpose(0, 1)), 0, 1),
@@ -145,16 +147,23 @@ def test_the_layout_id_says_what_the_bytes_mean() -> None:
 def test_the_layout_id_says_nothing_about_where_the_bytes_lie() -> None:
     plain = layout_id({"l.0": filled(BLOCKS, 4, 8), "l.1": filled(BLOCKS, 4, 8)})
     assert layout_id({f"l.{at}": t for at, t in enumerate(filled(2, BLOCKS, 4, 8))}) == plain
-    assert layout_id({f"l.{at}": t for at, t in enumerate(filled(BLOCKS, 2, 4, 8).transpose(0, 1))}
-                     ) == plain
+    assert (
+        layout_id({f"l.{at}": t for at, t in enumerate(filled(BLOCKS, 2, 4, 8).transpose(0, 1))})
+        == plain
+    )
     assert layout_id({f"l.{at}": filled(20, 4, 8) for at in range(2)}, blocks=20) == plain
 
 
 @pytest.mark.parametrize(
     ("shape", "blocks", "axis"),
     [
-        ((2, 7, 4, 2, 8), 7, 1), ((7, 2, 4, 8), 7, 0), ((2, 2, 4, 2, 8), 2, 1),
-        ((2, 2, 4, 8), 2, 0), ((14, 4, 8), 7, 0), ((2, 14, 4, 8), 7, 1), ((1, 4, 8), 1, 0),
+        ((2, 7, 4, 2, 8), 7, 1),
+        ((7, 2, 4, 8), 7, 0),
+        ((2, 2, 4, 2, 8), 2, 1),
+        ((2, 2, 4, 8), 2, 0),
+        ((14, 4, 8), 7, 0),
+        ((2, 14, 4, 8), 7, 1),
+        ((1, 4, 8), 1, 0),
     ],
 )
 def test_the_axis_of_blocks_is_found(shape: tuple[int, ...], blocks: int, axis: int) -> None:

@@ -134,8 +134,12 @@ def config(tmp_path: Path) -> Any:
     """The parts of vLLM's configuration that make a namespace."""
     return SimpleNamespace(
         model_config=SimpleNamespace(
-            model=str(model_folder(tmp_path)), revision=None, dtype="bfloat16", quantization=None,
-            use_mla=False, seed=0,
+            model=str(model_folder(tmp_path)),
+            revision=None,
+            dtype="bfloat16",
+            quantization=None,
+            use_mla=False,
+            seed=0,
             hf_config=SimpleNamespace(to_dict=lambda: {"rope_theta": 1e4, "_name_or_path": "x"}),
         ),
         cache_config=SimpleNamespace(cache_dtype="auto", calculate_kv_scales=False),

@@ -166,8 +166,14 @@ def test_layer_by_layer_needs_graphs_in_pieces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("tp", "pp", "mla", "parts"),
-    [(1, 1, False, [0]), (2, 1, False, [0, 1]), (2, 2, False, [0, 1, 2, 3]),
-     (2, 1, True, [0, 0]), (2, 2, True, [0, 0, 1, 1]), (1, 2, True, [0, 1])],
+    [
+        (1, 1, False, [0]),
+        (2, 1, False, [0, 1]),
+        (2, 2, False, [0, 1, 2, 3]),
+        (2, 1, True, [0, 0]),
+        (2, 2, True, [0, 0, 1, 1]),
+        (1, 2, True, [0, 1]),
+    ],
 )
 def test_ranks_share_parts_only_where_they_hold_the_same_kv(
     tp: int, pp: int, mla: bool, parts: list[int]

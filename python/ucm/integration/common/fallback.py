@@ -16,11 +16,11 @@ from typing import TypeVar
 from ucm.errors import (
     Cancelled,
     Corruption,
-    NotFound,
     NoSpace,
+    NotFound,
     Timeout,
-    Unavailable,
     UcmError,
+    Unavailable,
 )
 
 T = TypeVar("T")
@@ -175,7 +175,10 @@ class Fallback:
             unexpected = cause in ("internal", "invalid_argument")
             _log.warning(
                 "%s failed (%s): %s; the engine computes instead",
-                self.operation, cause, error, exc_info=error if unexpected else None,
+                self.operation,
+                cause,
+                error,
+                exc_info=error if unexpected else None,
             )
         if isinstance(error, _BLOCK_LEVEL):
             return

@@ -50,8 +50,15 @@ KEEPS_BLOCKS_OF_ABORTED_LOADS = _version() >= (0, 20)
 CAN_SEND_WORKER_METADATA = KVConnectorWorkerMetadata is not _Absent
 
 _ATTENTION_SPECS = frozenset(
-    ("FullAttentionSpec", "MLAAttentionSpec", "SlidingWindowSpec", "ChunkedLocalAttentionSpec",
-     "SlidingWindowMLASpec", "TQFullAttentionSpec", "UniformTypeKVCacheSpecs")
+    (
+        "FullAttentionSpec",
+        "MLAAttentionSpec",
+        "SlidingWindowSpec",
+        "ChunkedLocalAttentionSpec",
+        "SlidingWindowMLASpec",
+        "TQFullAttentionSpec",
+        "UniformTypeKVCacheSpecs",
+    )
 )
 
 
@@ -170,8 +177,7 @@ def media_of(request: Any) -> list[tuple[str | None, int, int]]:
     features = getattr(request, "mm_features", None)
     if features is not None:
         return [
-            (item.identifier, item.mm_position.offset, item.mm_position.length)
-            for item in features
+            (item.identifier, item.mm_position.offset, item.mm_position.length) for item in features
         ]
     hashes = list(getattr(request, "mm_hashes", None) or ())
     places = list(getattr(request, "mm_positions", None) or ())
@@ -231,6 +237,4 @@ def cached_requests(output: Any) -> Iterator[tuple[str, bool, Sequence[Any] | No
         flags = cached.resumed_from_preemption
     else:
         flags = [request_id in resumed for request_id in cached.req_ids]
-    return zip(
-        cached.req_ids, flags, cached.new_block_ids, cached.num_computed_tokens, strict=True
-    )
+    return zip(cached.req_ids, flags, cached.new_block_ids, cached.num_computed_tokens, strict=True)

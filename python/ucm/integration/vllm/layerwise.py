@@ -70,7 +70,10 @@ class LayerwiseSide(WorkerSide):
         for shard in [shard for shard in self._loading if shard < end]:
             transfer = self._loading.pop(shard)
             transfer.wait(self.settings.timeout_s)
-            error, failed = self._outcome(transfer)
+            if self._bad_rows:  # one failure is counted once, not once per layer
+                error, failed = transfer.task.error, transfer.failed_blocks()
+            else:
+                error, failed = self._outcome(transfer)
             self._fail_rows(transfer.jobs, failed - self._bad_rows, error)
             self._bad_rows |= failed
         if end >= len(self._all_shards) and self._inside:

@@ -137,8 +137,13 @@ class UcmStats(compat.KVConnectorStats):
 class UcmPromMetrics(compat.KVConnectorPromMetrics):
     """The counts as metrics of vLLM's endpoint, one set of children per engine."""
 
-    def __init__(self, vllm_config: Any, metric_types: dict, labelnames: list[str],
-                 per_engine_labelvalues: dict[int, list[object]]) -> None:
+    def __init__(
+        self,
+        vllm_config: Any,
+        metric_types: dict,
+        labelnames: list[str],
+        per_engine_labelvalues: dict[int, list[object]],
+    ) -> None:
         super().__init__(vllm_config, metric_types, labelnames, per_engine_labelvalues)
         self._labels = list(labelnames)
         self._engines = per_engine_labelvalues
@@ -159,7 +164,8 @@ class UcmPromMetrics(compat.KVConnectorPromMetrics):
         }
         self._stages = {
             metric.name: self._counter_cls(
-                _PREFIX + metric.name.removesuffix("_total"), metric.help,
+                _PREFIX + metric.name.removesuffix("_total"),
+                metric.help,
                 [*self._labels, *metric.labels],
             )
             for metric in BY_NAME.values()

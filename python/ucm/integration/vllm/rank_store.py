@@ -20,6 +20,7 @@ from ucm.keys import KEY_BYTES, rank_keys, spread
 from ucm.layout import AddressTable, KVLayout
 
 _log = logging.getLogger("ucm.integration.vllm")
+_SLOT_ALIGN = 4096
 
 
 @dataclasses.dataclass(slots=True)
@@ -107,15 +108,24 @@ class RankStore:
         self.slots = self._staging_slots()
         _log.info(
             "rank %d: %s keeps blocks of %d tokens, %d bytes, in %d shards of %d pieces",
-            rank, config.spec, settings.block_tokens, self.block_bytes, len(self.tables),
+            rank,
+            config.spec,
+            settings.block_tokens,
+            self.block_bytes,
+            len(self.tables),
             len(self.tables[0].sizes),
         )
 
     def _staging_slots(self) -> int:
         """How many blocks the Cache holds, as it reports it."""
         for name, _, labels, value in self._store.metrics():
-            if name == "ucm_capacity_bytes" and labels.get("stage") == "Cache" and value:
-                return max(1, int(value) // self.block_bytes)
+            if (
+                name == "ucm_capacity_bytes"
+                and labels.get("stage", "").lower() == "cache"
+                and value
+            ):
+                slot_bytes = -(-self.block_bytes // _SLOT_ALIGN) * _SLOT_ALIGN
+                return max(1, int(value) // slot_bytes)
         return 1 << 30
 
     def rows(self, jobs: Sequence[LoadJob] | Sequence[SaveJob]) -> tuple[bytes, np.ndarray]:

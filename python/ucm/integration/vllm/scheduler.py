@@ -7,7 +7,6 @@ import logging
 import time
 from typing import Any
 
-
 from ucm.integration.common import parts
 from ucm.integration.common.fallback import Breaker, Fallback
 from ucm.integration.vllm import compat
@@ -184,7 +183,10 @@ class SchedulerSide:
         """Whether these blocks were sent to the store so recently that it may not show them yet."""
         horizon = time.monotonic() - self._settings.timeout_s
         newest = max(
-            (self._sent.get(keys[at : at + KEY_BYTES], 0.0) for at in range(0, len(keys), KEY_BYTES)),
+            (
+                self._sent.get(keys[at : at + KEY_BYTES], 0.0)
+                for at in range(0, len(keys), KEY_BYTES)
+            ),
             default=0.0,
         )
         return newest > horizon

@@ -139,7 +139,9 @@ def _choose_async(
     """
     if not compat.KEEPS_BLOCKS_OF_ABORTED_LOADS:
         if async_load:
-            _log.warning("async_load: this vLLM frees the blocks of aborted loads; loading in steps")
+            _log.warning(
+                "async_load: this vLLM frees the blocks of aborted loads; loading in steps"
+            )
         return False
     reasons = []
     if compat.runs_ahead(vllm_config):

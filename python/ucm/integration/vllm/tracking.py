@@ -23,8 +23,17 @@ class RequestTrack:
     """
 
     __slots__ = (
-        "asked", "blocks", "chain", "gap", "hits", "local", "next_save", "reached", "request",
-        "_loaded_in_life", "_media",
+        "_loaded_in_life",
+        "_media",
+        "asked",
+        "blocks",
+        "chain",
+        "gap",
+        "hits",
+        "local",
+        "next_save",
+        "reached",
+        "request",
     )
 
     def __init__(self, request: Any, namespace: bytes, block_tokens: int) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
 
 
-
 class UCMConnector(compat.KVConnectorBase, compat.SupportsHMA):
     """Keeps vLLM's KV blocks in a store of ucm.
 
@@ -82,9 +81,7 @@ class UCMConnector(compat.KVConnectorBase, compat.SupportsHMA):
         """Tokens that can be loaded, and whether between steps; None: ask again later."""
         return self._planner.matched_tokens(request, num_computed_tokens)
 
-    def update_state_after_alloc(
-        self, request: Any, blocks: Any, num_external_tokens: int
-    ) -> None:
+    def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
         """Blocks have been found for a request."""
         self._planner.after_allocation(request, blocks, num_external_tokens)
 

@@ -216,7 +216,9 @@ class WorkerSide:
         if not job.asynchronous:
             self._failed.add(job.request_id)
         if isinstance(error, (NotFound, Corruption)):
-            self._report.lost.update(job.keys[row * KEY_BYTES : (row + 1) * KEY_BYTES] for row in rows)
+            self._report.lost.update(
+                job.keys[row * KEY_BYTES : (row + 1) * KEY_BYTES] for row in rows
+            )
 
     # --- saving ---
 
@@ -297,7 +299,11 @@ class WorkerSide:
             for row in transfer.failed_blocks()
         }
         keys = group[-1].keys
-        rows = (row for row in range(group[-1].count) if keys[row * KEY_BYTES : (row + 1) * KEY_BYTES] in failed)
+        rows = (
+            row
+            for row in range(group[-1].count)
+            if keys[row * KEY_BYTES : (row + 1) * KEY_BYTES] in failed
+        )
         self._count_saved(keys, set(rows) if failed else set())
 
     def _count_saved(self, keys: bytes, failed: set[int]) -> None:

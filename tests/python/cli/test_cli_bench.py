@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ucm bench`: what it measures is really done, checked and cleaned up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cli_runs import ucm, ucm_json
+
+from ucm.errors import Unavailable
+from ucm.store.store import Store
+
+SMALL = ("--size", "64KiB", "--count", "8", "--batch", "4", "--rounds", "2", "--threads", "2")
+ACTIONS = {
+    "Cache": ["put", "warm get"],
+    "Posix": ["put", "cold get"],
+    "Disk": ["put", "cold get"],
+    "Cache|Posix": ["put", "warm get", "cold get"],
+    "Cache|Disk": ["put", "warm get", "cold get"],
+}
+
+
+@pytest.mark.parametrize("pipeline", ACTIONS)
+def test_a_store_is_measured_beside_its_baseline(tmp_path, pipeline):
+    code, report = ucm_json("bench", "store", "--pipeline", pipeline, "--path", tmp_path, *SMALL)
+    assert code == 0
+    assert [each["action"] for each in report["results"]] == ACTIONS[pipeline]
+    for each in report["results"]:
+        assert (each["size"], each["batch"], each["count"]) == (65536, 4, 8)
+        assert each["gb_per_s"] > 0 and each["baseline"]["gb_per_s"] > 0
+        assert 0 < each["batch_ms"]["p50"] <= each["batch_ms"]["p99"]
+        assert len(each["ratios"]) == 2
+        assert min(each["ratios"]) <= each["ratio"] <= max(each["ratios"])
+        assert each["baseline"]["name"].endswith(" x2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sizes_batches_and_pipelines_are_multiplied(tmp_path):
+    words = ["--pipeline", "Cache", "--pipeline", "Posix", "--size", "4096", "--size", "8192"]
+    words += [
+        "--batch",
+        "1",
+        "--batch",
+        "3",
+        "--count",
+        "6",
+        "--rounds",
+        "1",
+        "--path",
+        str(tmp_path),
+    ]
+    report = ucm_json("bench", "store", *words)[1]
+    cases = {(each["pipeline"], each["size"], each["batch"]) for each in report["results"]}
+    assert len(cases) == 8
+
+
+def test_the_table_fits_80_columns(tmp_path):
+    result = ucm("bench", "store", "--pipeline", "Cache|Disk", "--path", tmp_path, *SMALL)
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "…" not in result.stdout
+    for word in ("put", "warm", "cold", "pwrite x2", "preadv x2", "memcpy x2", "ratio"):
+        assert word in result.stdout
+
+
+def test_buffered_transfers_are_measured_too(tmp_path):
+    words = ("--pipeline", "Disk", "--buffered", "--path", tmp_path)
+    code, report = ucm_json("bench", "store", *words, *SMALL)
+    assert (code, {each["direct"] for each in report["results"]}) == (0, {False})
+
+
+@pytest.mark.parametrize("pipeline", ["Cache", "Disk"])
+def test_a_load_that_brings_other_bytes_ends_the_run(tmp_path, monkeypatch, pipeline):
+    load = Store.load_data
+
+    def short(self, ids, shard_index, addresses, event=0):
+        return load(self, ids[1:], shard_index[1:], addresses[1:], event)
+
+    monkeypatch.setattr(Store, "load_data", short)
+    result = ucm("bench", "store", "--pipeline", pipeline, "--path", tmp_path, *SMALL)
+    assert result.exit_code == 1
+    assert "other bytes" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_quickly_and_leaves_nothing(tmp_path, number):
+    words = ["bench", "store", "--pipeline", "Cache|Disk", "--size", "64KiB", "--count", "64"]
+    words += ["--rounds", "100000", "--path", str(tmp_path)]
+    code = "from ucm.cli.main import main; main()"
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("ucm-bench-*/store/*/FORMAT.json")):
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)
+    run.send_signal(number)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 128 + number
+    assert out == ""
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("pipeline", ["Cache", "Disk", "Fake", "Cache|Posix"])
+def test_lookups_are_measured_for_hits_and_misses(tmp_path, pipeline):
+    words = ("--pipeline", pipeline, "--count", "500", "--batch", "1", "--batch", "64")
+    code, report = ucm_json("bench", "lookup", *words, "--rounds", "1", "--path", tmp_path)
+    assert code == 0
+    assert [(each["count"], each["batch"]) for each in report["results"]] == [(500, 1), (500, 64)]
+    for each in report["results"]:
+        assert min(each["hit_ns"], each["miss_ns"], each["baseline"]["hit_ns"]) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lookup_that_answers_wrong_ends_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Store, "lookup", lambda self, ids: [True] * (len(ids) - 1) + [False])
+    words = ("--pipeline", "Fake", "--count", "100", "--rounds", "1", "--path", tmp_path)
+    result = ucm("bench", "lookup", *words)
+    assert result.exit_code == 1
+
+
+def test_transport_says_that_no_device_is_involved():
+    words = ("--platform", "cpu", "--size", "1MiB", "--size", "4MiB", "--rounds", "2")
+    code, report = ucm_json("bench", "transport", *words)
+    assert code == 0
+    assert "no device" in report["remark"]
+    assert [(each["size"] >> 20, each["action"]) for each in report["results"]] == [
+        (1, "h2d"),
+        (1, "d2h"),
+        (4, "h2d"),
+        (4, "d2h"),
+    ]
+    assert "no device" in ucm("bench", "transport", *words).stdout
+
+
+def test_out_keeps_the_report(tmp_path: Path):
+    out = tmp_path / "report.json"
+    words = ("--platform", "cpu", "--size", "1MiB", "--rounds", "1", "--out", out)
+    shown = ucm_json("bench", "transport", *words)[1]
+    assert json.loads(out.read_text()) == shown
+    assert [each.name for each in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["store", "--pipeline", "Fake"], 2, "keeps no bytes"),
+        (["store", "--pipeline", "Cache|Empty"], 2, "keeps no bytes"),
+        (["store", "--pipeline", "Cach"], 1, "did you mean Cache"),
+        (["store", "--size", "1000"], 2, "multiple of 4096"),
+        (["store", "--count", "1000M", "--pipeline", "Cache"], 1, "smaller --count"),
+        (["lookup", "--pipeline", "Empty"], 2, "keeps no bytes"),
+    ],
+)
+def test_what_can_not_be_measured_is_refused_at_once(tmp_path, words, code, text):
+    result = ucm("bench", *words, *([] if "--path" in words else ["--path", str(tmp_path)]))
+    assert result.exit_code == code
+    assert text in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cuda_without_a_device_is_one_sentence(monkeypatch):
+    def absent(device_id):
+        raise Unavailable("CUDATransport needs a CUDA device")
+
+    monkeypatch.setattr("ucm.transport._cuda_torch", absent)
+    result = ucm("bench", "transport", "--platform", "cuda", "--size", "1MiB")
+    assert result.exit_code == 1
+    assert "CUDATransport needs" in result.stderr

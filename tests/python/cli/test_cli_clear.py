@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ucm clear` removes what ucm wrote, and nothing else."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from cli_runs import SIZE, STAGES, fill, opened, snapshot, stored, ucm, ucm_json
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_store_is_removed_without_a_trace_and_its_directory_stays(tmp_path, stage):
+    fill(stage, tmp_path, 5)
+    code, report = ucm_json("clear", tmp_path, "--yes")
+    assert code == 0
+    assert report["files"] > 0
+    assert report["left"] == 0
+    assert list(tmp_path.iterdir()) == []
+    fill(stage, tmp_path, 2)
+    assert stored(stage, tmp_path, 2) == [0, 1]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_files_of_others_stay_wherever_they_lie(tmp_path, stage):
+    fill(stage, tmp_path, 5)
+    inside = next(each for each in sorted(tmp_path.iterdir()) if each.is_dir())
+    mine = [tmp_path / "notes.txt", inside / "notes.txt", inside / ("0" * 31 + "x")]
+    for each in mine:
+        each.write_text("mine")
+    link = tmp_path / "ff"
+    if not link.exists():
+        link.symlink_to(inside)
+    assert ucm("clear", tmp_path, "--yes").exit_code == 0
+    assert {str(each.relative_to(tmp_path)) for each in mine} <= set(snapshot(tmp_path))
+    assert all(text == b"mine" for text in snapshot(tmp_path).values())
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{}, {"a.txt": "x"}, {"FORMAT.json": "{}"}, {"FORMAT.json": '{"format": "theirs"}'}],
+    ids=["empty", "text", "no format", "other format"],
+)
+def test_a_directory_without_our_format_is_refused_and_untouched(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "00").mkdir()
+    (tmp_path / "00" / ("0" * 32)).write_text("looks like a block")
+    before = snapshot(tmp_path)
+    result = ucm("clear", tmp_path, "--yes")
+    assert result.exit_code == 1
+    assert "holds no store of ucm" in result.stderr
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_it_asks_first_and_no_means_no(tmp_path, stage):
+    fill(stage, tmp_path, 2)
+    before = snapshot(tmp_path)
+    result = ucm("clear", tmp_path, input="n\n")
+    assert result.exit_code == 1
+    assert "Remove" in result.stderr
+    assert snapshot(tmp_path) == before
+    silent = ucm("clear", tmp_path, input="")
+    assert (silent.exit_code, "--yes" in silent.stderr) == (2, True)
+    assert snapshot(tmp_path) == before
+    assert ucm("clear", tmp_path, input="y\n").exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_is_being_written_is_refused(tmp_path):
+    fill("Disk", tmp_path, 2)
+    with opened("Disk", tmp_path):
+        result = ucm("clear", tmp_path, "--yes")
+    assert result.exit_code == 1
+    assert f"process {os.getpid()}" in result.stderr
+    assert stored("Disk", tmp_path, 2) == [0, 1]
+
+
+def test_the_stores_of_all_ranks_and_sizes_go_together(tmp_path):
+    fill("Disk", tmp_path, 2, rank=0)
+    fill("Disk", tmp_path, 2, size=2 * SIZE, rank=1)
+    (tmp_path / "rank-7").mkdir()
+    assert ucm("clear", tmp_path, "--yes").exit_code == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["rank-7"]
