@@ -109,6 +109,7 @@ steps_end() {
         kill -TERM "-$UCM_STEP_PID" 2>/dev/null || true
         printf '\nstopped during: %s\n' "$step_title"
     fi
+    [ "$steps_rc" -eq 0 ] || [ "$UCM_FAILED" -gt 0 ] || UCM_FAILED=1
     if [ "$UCM_QUIET_SUMMARY" = 0 ]; then
         printf '\nsummary (%s s in all)\n' $(($(date +%s) - steps_start))
         cat "$UCM_SUMMARY"

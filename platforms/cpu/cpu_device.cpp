@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cstring>
+#include "host_copy.h"
 
 #include "ucm/device.h"
 
@@ -21,7 +21,7 @@ class CpuDevice : public Device {
                        "platform cpu: an event was given, but host memory has no streams; pass 0");
   }
   Status copy(StreamHandle, Direction, std::span<const CopyPiece> pieces) override {
-    for (const CopyPiece& piece : pieces) std::memcpy(piece.dst, piece.src, piece.bytes);
+    for (const CopyPiece& piece : pieces) host_copy(piece.dst, piece.src, piece.bytes);
     return {};
   }
   Status synchronize(StreamHandle) override { return {}; }

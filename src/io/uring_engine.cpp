@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <future>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -38,6 +39,13 @@ int init_ring(unsigned entries, io_uring* ring) {
   return result;
 }
 
+// Rings are mapped by liburing, where race checkers do not look. A ring may get the addresses of one
+// that another thread has just given back: this lock makes the order of the two known.
+std::mutex& ring_mutex() {
+  static std::mutex* const kMutex = new std::mutex;
+  return *kMutex;
+}
+
 // The ring and the thread that owns it. The thread keeps it alive, so a thread that waits for a
 // hanging device can be left behind.
 class UringLoop {
@@ -62,12 +70,17 @@ class UringLoop {
 
   // The thread's whole life. `ready` gets 0 or the errno of the setup.
   void run(std::promise<int>* ready) {
-    const int error = wake_fd_ < 0 ? EMFILE : -init_ring(depth_ + 8, &ring_);
+    int error = EMFILE;
+    if (wake_fd_ >= 0) {
+      const std::lock_guard lock(ring_mutex());
+      error = -init_ring(depth_ + 8, &ring_);
+    }
     ready->set_value(error);
     if (error != 0) return;
     working_for = &queues;
     while (step()) {
     }
+    const std::lock_guard lock(ring_mutex());
     io_uring_queue_exit(&ring_);
   }
 

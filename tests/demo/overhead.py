@@ -37,11 +37,13 @@ def measure(
     try:
         for side, server in servers.items():
             progress.start(server, f"vllm serve ({side} the connector)")
-            client.ask(server.port, "Warming up. " + document[:4000], max_tokens=4)
+            _one(server.port, side, "of warming up", document, progress)
         for number in range(rounds):
             order = ("without", "with") if number % 2 == 0 else ("with", "without")
             for side in order:
-                seen[side].append(_one(servers[side].port, side, number, document, progress))
+                seen[side].append(
+                    _one(servers[side].port, side, str(number + 1), document, progress)
+                )
     finally:
         for server in servers.values():
             server.stop()
@@ -63,10 +65,10 @@ def summarize(seen: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     return result
 
 
-def _one(port: int, side: str, number: int, document: str, progress: Progress) -> dict[str, float]:
-    text = prompt(f"Copy number {number}.\n\n{document}", QUESTIONS["breaker"])
+def _one(port: int, side: str, name: str, document: str, progress: Progress) -> dict[str, float]:
+    text = prompt(f"Reading {name}.\n\n{document}", QUESTIONS["breaker"])
     answer = progress.step(
-        f"round {number + 1}, {side}",
+        f"round {name}, {side}",
         lambda: client.ask(port, text, max_tokens=DECODED_TOKENS, ignore_eos=True),
     )
     # What one server still writes must not be counted against the other.

@@ -162,10 +162,22 @@ class Server:
         self.log = folder / "serve.log"
         self.process = subprocess.Popen(
             [
-                str(Path(sys.executable).parent / "vllm"), "serve", str(model),
-                "--host", "127.0.0.1", "--port", str(self.port), "--served-model-name", "tiny",
-                "--dtype", "bfloat16", "--enforce-eager", "--max-model-len", "4096",
-                "--kv-transfer-config", json.dumps(transfer),
+                str(Path(sys.executable).parent / "vllm"),
+                "serve",
+                str(model),
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(self.port),
+                "--served-model-name",
+                "tiny",
+                "--dtype",
+                "bfloat16",
+                "--enforce-eager",
+                "--max-model-len",
+                "4096",
+                "--kv-transfer-config",
+                json.dumps(transfer),
             ],
             env={**os.environ, **ENVIRONMENT},
             stdout=self.log.open("w"),
@@ -196,8 +208,12 @@ class Server:
     def complete(self, prompt: list[int]) -> list[int]:
         """Sampled token ids for a prompt."""
         body = {
-            "model": "tiny", "prompt": prompt, "max_tokens": TOKENS, "temperature": 0,
-            "ignore_eos": True, "return_token_ids": True,
+            "model": "tiny",
+            "prompt": prompt,
+            "max_tokens": TOKENS,
+            "temperature": 0,
+            "ignore_eos": True,
+            "return_token_ids": True,
         }
         return json.loads(self.get("/v1/completions", body))["choices"][0]["token_ids"]
 

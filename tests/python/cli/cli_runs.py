@@ -51,7 +51,7 @@ def opened(stage: str, root: Path, size: int = SIZE, **kwargs: Any) -> Store:
         "prefault": False,
     }
     if stage == "Disk":
-        config.update(capacity_bytes=16 << 20, segment_bytes=1 << 20)
+        config.update(capacity_bytes=24 << 20, segment_bytes=1 << 20)
     return open_store(config, layout=([size], 1), layout_id=LAYOUT_ID, **kwargs)
 
 

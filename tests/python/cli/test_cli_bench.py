@@ -74,12 +74,15 @@ def test_buffered_transfers_are_measured_too(tmp_path):
     assert (code, {each["direct"] for each in report["results"]}) == (0, {False})
 
 
+@pytest.mark.parametrize("honest_calls", [0, 2], ids=["at once", "behind the baseline"])
 @pytest.mark.parametrize("pipeline", ["Cache", "Disk"])
-def test_a_load_that_brings_other_bytes_ends_the_run(tmp_path, monkeypatch, pipeline):
-    load = Store.load_data
+def test_a_load_that_brings_other_bytes_ends_the_run(tmp_path, monkeypatch, pipeline, honest_calls):
+    load, calls = Store.load_data, []
 
     def short(self, ids, shard_index, addresses, event=0):
-        return load(self, ids[1:], shard_index[1:], addresses[1:], event)
+        calls.append(len(ids))
+        first = 0 if len(calls) <= honest_calls else 1
+        return load(self, ids[first:], shard_index[first:], addresses[first:], event)
 
     monkeypatch.setattr(Store, "load_data", short)
     result = ucm("bench", "store", "--pipeline", pipeline, "--path", tmp_path, *SMALL)
@@ -124,10 +127,26 @@ def test_lookups_are_measured_for_hits_and_misses(tmp_path, pipeline):
 
 
 def test_a_lookup_that_answers_wrong_ends_the_run(tmp_path, monkeypatch):
+    lookup, calls = Store.lookup, []
+
+    def forgetful(self, ids):
+        calls.append(len(ids))
+        answers = lookup(self, ids)
+        return answers if len(calls) == 1 else [*answers[:-1], False]
+
+    monkeypatch.setattr(Store, "lookup", forgetful)
+    words = ("--pipeline", "Fake", "--count", "100", "--rounds", "1", "--path", tmp_path)
+    result = ucm("bench", "lookup", *words)
+    assert result.exit_code == 1
+    assert "answered wrong" in result.stderr
+
+
+def test_blocks_that_found_no_room_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(Store, "lookup", lambda self, ids: [True] * (len(ids) - 1) + [False])
     words = ("--pipeline", "Fake", "--count", "100", "--rounds", "1", "--path", tmp_path)
     result = ucm("bench", "lookup", *words)
     assert result.exit_code == 1
+    assert "keeps 99 of 100 blocks" in result.stderr
 
 
 def test_transport_says_that_no_device_is_involved():

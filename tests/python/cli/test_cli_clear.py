@@ -26,14 +26,26 @@ def test_files_of_others_stay_wherever_they_lie(tmp_path, stage):
     fill(stage, tmp_path, 5)
     inside = next(each for each in sorted(tmp_path.iterdir()) if each.is_dir())
     mine = [tmp_path / "notes.txt", inside / "notes.txt", inside / ("0" * 31 + "x")]
+    mine.append(inside / ("e" * 32))  # a block's name, in the folder of other blocks
     for each in mine:
         each.write_text("mine")
-    link = tmp_path / "ff"
-    if not link.exists():
-        link.symlink_to(inside)
     assert ucm("clear", tmp_path, "--yes").exit_code == 0
     assert {str(each.relative_to(tmp_path)) for each in mine} <= set(snapshot(tmp_path))
     assert all(text == b"mine" for text in snapshot(tmp_path).values())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_links_are_not_followed(tmp_path, stage):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    outside.mkdir()
+    (outside / ("f" * 32)).write_text("mine")
+    (outside / "FORMAT.json").write_text("mine")
+    fill(stage, root, 3)
+    (root / "ff").symlink_to(outside)
+    (root / "123").symlink_to(outside)
+    assert ucm("clear", root, "--yes").exit_code == 0
+    assert sorted(snapshot(outside)) == ["FORMAT.json", "f" * 32]
+    assert stored(stage, root, 3) == []
 
 
 @pytest.mark.parametrize(

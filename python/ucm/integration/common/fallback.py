@@ -166,7 +166,7 @@ class Fallback:
             _log.info("%s works again; the store is in use", self.operation)
 
     def note(self, error: BaseException) -> None:
-        """Report that a call which was under way failed: count it, log each cause once in a while."""
+        """Report that a call which was under way failed: it is counted, and logged now and then."""
         cause = code_of(error)
         self._count(self.operation, cause)
         now = time.monotonic()

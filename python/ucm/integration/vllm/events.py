@@ -32,8 +32,8 @@ class EventLog:
     """Turns the workers' reports into vLLM's events.
 
     A block is announced when all ranks have stored their parts of it; one that failed to load is
-    announced as removed. Blocks are named by vLLM's own hashes where it has them, so that they are
-    the same in the events of the engine's own cache. Blocks that the store evicts are not announced.
+    announced as removed. Blocks are named by vLLM's own hashes where it has them, as in the events
+    of the engine's own cache. Blocks that the store evicts are not announced.
     """
 
     def __init__(self, settings: Settings) -> None:
