@@ -70,19 +70,27 @@ step() {
 
 step_watch() {
     step_shown=$step_begin
-    [ -t 1 ] || say "...            $step_title"
+    step_every=20
+    if [ -t 1 ]; then step_every=1; else say "...            $step_title"; fi
     while kill -0 "$UCM_STEP_PID" 2>/dev/null; do
         step_now=$(date +%s)
-        step_line=$(tail -n 30 "$step_log" 2>/dev/null | tr '\r' '\n' | grep -av -e '^[[:space:]]*$' -e '^WARNING: ' |
-            tail -n 1 | cut -c1-90) || true
-        if [ -t 1 ]; then
-            printf '\r\033[K... %4s s  %s: %s' $((step_now - step_begin)) "$step_title" "$(printf %.60s "$step_line")"
-        elif [ $((step_now - step_shown)) -ge 20 ]; then
+        if [ $((step_now - step_shown)) -ge "$step_every" ]; then
             step_shown=$step_now
-            printf '... %4s s      %s\n' $((step_now - step_begin)) "$step_line"
+            step_line=$(step_last_line)
+            if [ -t 1 ]; then
+                printf '\r\033[K... %4s s  %s: %.60s' $((step_now - step_begin)) "$step_title" "$step_line"
+            else
+                printf '... %4s s      %s\n' $((step_now - step_begin)) "$step_line"
+            fi
         fi
         sleep 0.3
     done
+}
+
+# ASCII only: a progress bar of other characters would be cut in the middle of one.
+step_last_line() {
+    tail -n 30 "$step_log" | tr '\r' '\n' | LC_ALL=C tr -cd '\n -~' | grep -v -e '^ *$' -e '^WARNING: ' |
+        tail -n 1 | sed 's/^ *//' | cut -c1-90
 }
 
 # The lines in which pytest and ctest count their tests.

@@ -69,6 +69,10 @@ class Pipeline:
     @property
     def stages(self) -> list[str]: ...
 
+    @property
+    def address(self) -> int:
+        """Address of the native ucm::Store, valid while this object lives."""
+
 def inspect(path: str, verify: bool, on_block: Callable[[dict[str, Any]], None]) -> None:
     """
     Calls on_block(dict) for every stored block below path; verify reads all payloads.

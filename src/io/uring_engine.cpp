@@ -39,8 +39,8 @@ int init_ring(unsigned entries, io_uring* ring) {
   return result;
 }
 
-// Rings are mapped by liburing, where race checkers do not look. A ring may get the addresses of one
-// that another thread has just given back: this lock makes the order of the two known.
+// Rings are mapped by liburing, where race checkers do not look. A ring may get the addresses of
+// one that another thread has just given back: this lock makes the order of the two known.
 std::mutex& ring_mutex() {
   static std::mutex* const kMutex = new std::mutex;
   return *kMutex;

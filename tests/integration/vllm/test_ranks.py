@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several ranks' connectors in one test: tensor parallel, pipeline parallel, and shared KV (MLA)."""
+"""Several ranks' connectors together: tensor parallel, pipeline parallel, shared KV (MLA)."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_an_unknown_key_names_the_nearest_known_one(engine: Engine, tmp_path: Pa
 
 
 def test_a_block_size_that_is_not_the_engines_is_refused(engine: Engine, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="128 tokens.*16 in the engine"):
+    with pytest.raises(ConfigError, match=r"128 tokens.*16 in the engine"):
         settings(engine, flat(tmp_path, block_size=128))
     assert settings(engine, flat(tmp_path, block_size=16)).block_tokens == 16
 

@@ -118,13 +118,10 @@ class RankStore:
 
     def _staging_slots(self) -> int:
         """How many blocks the Cache holds, as it reports it."""
+        slot_bytes = -(-self.block_bytes // _SLOT_ALIGN) * _SLOT_ALIGN
         for name, _, labels, value in self._store.metrics():
-            if (
-                name == "ucm_capacity_bytes"
-                and labels.get("stage", "").lower() == "cache"
-                and value
-            ):
-                slot_bytes = -(-self.block_bytes // _SLOT_ALIGN) * _SLOT_ALIGN
+            of_cache = labels.get("stage", "").lower() == "cache"
+            if name == "ucm_capacity_bytes" and of_cache and value:
                 return max(1, int(value) // slot_bytes)
         return 1 << 30
 
@@ -209,7 +206,7 @@ class RankStore:
 def _cut(
     layout: KVLayout, layerwise: bool
 ) -> tuple[list[AddressTable], dict[str, int], frozenset[str]]:
-    """The shards' address tables, the shard of each layer, and the layers that are a whole shard."""
+    """The shards' tables, the shard of each layer, and the layers that are a whole shard."""
     shards = layout.shards() if layerwise else None
     if shards is None:
         if layerwise:

@@ -16,7 +16,7 @@ from ucm.integration.vllm.metadata import LoadJob, SaveJob, StepMetadata, Worker
 from ucm.integration.vllm.metrics import Tally
 from ucm.integration.vllm.settings import Settings
 from ucm.integration.vllm.tracking import RequestTrack
-from ucm.keys import KEY_BYTES
+from ucm.keys import KEY_BYTES, unpack
 
 _log = logging.getLogger("ucm.integration.vllm")
 _MOST_SENT = 1 << 16
@@ -182,14 +182,8 @@ class SchedulerSide:
     def _on_its_way(self, keys: bytes) -> bool:
         """Whether these blocks were sent to the store so recently that it may not show them yet."""
         horizon = time.monotonic() - self._settings.timeout_s
-        newest = max(
-            (
-                self._sent.get(keys[at : at + KEY_BYTES], 0.0)
-                for at in range(0, len(keys), KEY_BYTES)
-            ),
-            default=0.0,
-        )
-        return newest > horizon
+        sent = (self._sent.get(key, 0.0) for key in unpack(keys))
+        return max(sent, default=0.0) > horizon
 
     def _note_loading(self, loads: list[LoadJob]) -> None:
         """Remember which blocks are loaded inside steps: others may use them before they are."""
@@ -200,7 +194,7 @@ class SchedulerSide:
             for block in job.blocks[:, 0]
         }
         if inside or self._loading:
-            self._loading = ([inside] + self._loading)[:_LEAN_STEPS]
+            self._loading = [inside, *self._loading][:_LEAN_STEPS]
             if not any(self._loading):
                 self._loading = []
 

@@ -139,9 +139,7 @@ def _choose_async(
     """
     if not compat.KEEPS_BLOCKS_OF_ABORTED_LOADS:
         if async_load:
-            _log.warning(
-                "async_load: this vLLM frees the blocks of aborted loads; loading in steps"
-            )
+            _log.warning("async_load: this vLLM frees the blocks of aborted loads; not used")
         return False
     reasons = []
     if compat.runs_ahead(vllm_config):

@@ -15,7 +15,7 @@ from ucm.integration.vllm.metrics import StageCounts, Tally
 from ucm.integration.vllm.rank_store import RankStore, Transfer
 from ucm.integration.vllm.room import SaveRoom
 from ucm.integration.vllm.settings import Settings
-from ucm.keys import KEY_BYTES
+from ucm.keys import unpack
 
 _STAGES_EVERY_S = 5.0
 
@@ -216,9 +216,8 @@ class WorkerSide:
         if not job.asynchronous:
             self._failed.add(job.request_id)
         if isinstance(error, (NotFound, Corruption)):
-            self._report.lost.update(
-                job.keys[row * KEY_BYTES : (row + 1) * KEY_BYTES] for row in rows
-            )
+            keys = unpack(job.keys)
+            self._report.lost.update(keys[row] for row in rows)
 
     # --- saving ---
 
@@ -293,29 +292,21 @@ class WorkerSide:
             self._dump.succeeded()
         else:
             self._dump.note(error)
-        failed = {
-            transfer.keys[row * KEY_BYTES : (row + 1) * KEY_BYTES]
-            for transfer in group
-            for row in transfer.failed_blocks()
-        }
-        keys = group[-1].keys
-        rows = (
-            row
-            for row in range(group[-1].count)
-            if keys[row * KEY_BYTES : (row + 1) * KEY_BYTES] in failed
-        )
-        self._count_saved(keys, set(rows) if failed else set())
+        failed: set[bytes] = set()
+        for transfer in group:
+            if bad := transfer.failed_blocks():
+                keys = unpack(transfer.keys)
+                failed.update(keys[row] for row in bad)
+        self._count_saved(unpack(group[-1].keys), failed)
 
-    def _count_saved(self, keys: bytes, failed: set[int]) -> None:
-        count = len(keys) // KEY_BYTES
-        self.tally.add("saved_blocks", count - len(failed))
-        self.tally.add("saved_bytes", (count - len(failed)) * self._block_bytes)
-        self.tally.add("unsaved_blocks", len(failed))
+    def _count_saved(self, keys: list[bytes], failed: set[bytes]) -> None:
+        saved = [key for key in keys if key not in failed]
+        self.tally.add("saved_blocks", len(saved))
+        self.tally.add("saved_bytes", len(saved) * self._block_bytes)
+        self.tally.add("unsaved_blocks", len(keys) - len(saved))
         if self.settings.events and self.store is not None:
-            plain = self.store.plain_keys(keys)
-            for row in range(count):
-                if row not in failed:
-                    self._report.stored[plain[row * KEY_BYTES : (row + 1) * KEY_BYTES]] = 1
+            for key in unpack(self.store.plain_keys(b"".join(saved))):
+                self._report.stored[key] = 1
 
     @property
     def _block_bytes(self) -> int:
