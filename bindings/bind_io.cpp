@@ -73,9 +73,10 @@ void bind_io(nb::module_& module) {
              nb::sig("def inspect(path: str, verify: bool, on_block: "
                      "collections.abc.Callable[[dict[str, typing.Any]], None]) -> None"),
              "Calls on_block(dict) for every stored block below path; verify reads all payloads.");
-  module.def("io_capabilities", &capabilities, nb::arg("path"),
-             nb::sig("def io_capabilities(path: str) -> dict[str, typing.Any]"),
-             "What the storage below a folder can do: O_DIRECT, io_uring, free bytes, and why not.");
+  module.def(
+      "io_capabilities", &capabilities, nb::arg("path"),
+      nb::sig("def io_capabilities(path: str) -> dict[str, typing.Any]"),
+      "What the storage below a folder can do: O_DIRECT, io_uring, free bytes, and why not.");
 }
 
 }  // namespace ucm::bindings

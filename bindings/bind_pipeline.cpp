@@ -33,9 +33,8 @@ std::span<const BlockKey> key_span(const nb::bytes& keys) {
 
 class PipelineObject {
  public:
-  PipelineObject(const std::string& spec, const Options& options,
-                 const std::vector<size_t>& pieces, uint32_t shards, uint64_t layout_id,
-                 bool read_only) {
+  PipelineObject(const std::string& spec, const Options& options, const std::vector<size_t>& pieces,
+                 uint32_t shards, uint64_t layout_id, bool read_only) {
     PipelineConfig config;
     config.spec = spec;
     config.options = options;

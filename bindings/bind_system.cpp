@@ -79,20 +79,19 @@ nb::dict pool_stats() {
 }  // namespace
 
 void bind_system(nb::module_& module) {
-  module.def(
-      "version", [] { return UCM_VERSION; }, nb::sig("def version() -> str"));
+  module.def("version", [] { return UCM_VERSION; }, nb::sig("def version() -> str"));
   module.def("stage_names", &stage_names);
   module.def("option_names", &option_names);
   module.def("platforms", &platform_reports,
              nb::sig("def platforms() -> list[dict[str, typing.Any]]"),
              "One dict(name, loaded, devices, reason) per platform module of this build.");
-  module.def("pool_stats", &pool_stats,
-             nb::sig("def pool_stats() -> dict[str, typing.Any]"),
+  module.def("pool_stats", &pool_stats, nb::sig("def pool_stats() -> dict[str, typing.Any]"),
              "Bytes of all pools of this process.");
-  module.def("set_log_sink", &set_sink, nb::arg("callable").none(), nb::arg("level") = "info",
-             nb::sig("def set_log_sink(callable: collections.abc.Callable[[int, str], None] | None, "
-                     "level: str = 'info') -> None"),
-             "callable(level: int 0..3, message: str) gets every line; None restores stderr.");
+  module.def(
+      "set_log_sink", &set_sink, nb::arg("callable").none(), nb::arg("level") = "info",
+      nb::sig("def set_log_sink(callable: collections.abc.Callable[[int, str], None] | None, "
+              "level: str = 'info') -> None"),
+      "callable(level: int 0..3, message: str) gets every line; None restores stderr.");
 }
 
 }  // namespace ucm::bindings

@@ -22,10 +22,10 @@ void wait_for(Task& task, Milestone milestone, double timeout_s) {
   const auto deadline = std::chrono::steady_clock::now() +
                         std::chrono::duration<double>(std::min(std::max(timeout_s, 0.0), 1e9));
   for (;;) {
-    const double left = std::chrono::duration<double>(deadline - std::chrono::steady_clock::now())
-                            .count();
-    const auto slice = std::chrono::nanoseconds(
-        static_cast<int64_t>(std::clamp(left, 0.0, kSlice) * 1e9));
+    const double left =
+        std::chrono::duration<double>(deadline - std::chrono::steady_clock::now()).count();
+    const auto slice =
+        std::chrono::nanoseconds(static_cast<int64_t>(std::clamp(left, 0.0, kSlice) * 1e9));
     Status status;
     {
       const nb::gil_scoped_release unlocked;
@@ -45,8 +45,7 @@ void wait_for(Task& task, Milestone milestone, double timeout_s) {
 void bind_task(nb::module_& module) {
   nb::class_<Task>(module, "Task", "A transfer under way; see ucm.store.Task.")
       .def(
-          "wait",
-          [](Task& task, double timeout_s) { wait_for(task, &Task::wait, timeout_s); },
+          "wait", [](Task& task, double timeout_s) { wait_for(task, &Task::wait, timeout_s); },
           nb::arg("timeout_s"), "Block until done; raises the first cause or Timeout.")
       .def(
           "wait_released",

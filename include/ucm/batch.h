@@ -14,12 +14,14 @@ enum class Direction : uint8_t { load, dump };
 
 // Rows of (key, shard) and a matrix of addresses, all going one way. The spans are borrowed until
 // the call that takes the batch returns; the memory behind the addresses until the task is done
-// (dump: until `released`). Addresses are row-major: piece j of row i is `addresses[i * pieces + j]`.
+// (dump: until `released`). Addresses are row-major: piece j of row i is `addresses[i * pieces +
+// j]`.
 struct Batch {
   std::span<const BlockKey> keys;
   std::span<const uint32_t> shards;      // same length as keys; empty = shard 0 everywhere
   std::span<const uintptr_t> addresses;  // keys.size() * layout.pieces()
-  // A platform event (cudaEvent_t, ...) the copies wait for before they touch the addresses; 0 = none.
+  // A platform event (cudaEvent_t, ...) the copies wait for before they touch the addresses; 0 =
+  // none.
   uintptr_t event = 0;
   // Optional: called as each row ends, before the task is done, on a thread of the stage.
   // It must return quickly and must not wait for anything.

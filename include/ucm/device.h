@@ -42,7 +42,8 @@ class Device {
   // Later work on `stream` waits for `event` (an engine's event as an integer); 0 is a no-op.
   virtual Status wait_event(StreamHandle stream, uintptr_t event) = 0;
   // Enqueues the copies; they may run in any order. Descriptors are free again on return.
-  virtual Status copy(StreamHandle stream, Direction direction, std::span<const CopyPiece> pieces) = 0;
+  virtual Status copy(StreamHandle stream, Direction direction,
+                      std::span<const CopyPiece> pieces) = 0;
   // Blocks (without spinning) until all work of the stream is complete.
   virtual Status synchronize(StreamHandle stream) = 0;
 

@@ -13,13 +13,13 @@ namespace ucm {
 // What a stored block looks like from outside, without opening the store for writing.
 struct BlockRecord {
   BlockKey key;
-  std::string stage;      // "Disk" or "Posix"
-  std::string location;   // file path, or segment file and slot
-  uint64_t bytes = 0;     // payload length
+  std::string stage;     // "Disk" or "Posix"
+  std::string location;  // file path, or segment file and slot
+  uint64_t bytes = 0;    // payload length
   uint64_t layout_id = 0;
   int64_t written_ns = 0;  // Unix time of the dump
-  bool damaged = false;   // only when `verify` was asked: checksum or trailer did not match
-  std::string damage;     // why, one sentence
+  bool damaged = false;    // only when `verify` was asked: checksum or trailer did not match
+  std::string damage;      // why, one sentence
 };
 
 using BlockVisitor = std::function<bool(const BlockRecord&)>;  // false stops the walk

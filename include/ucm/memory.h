@@ -12,9 +12,10 @@
 namespace ucm {
 
 struct PoolOptions {
-  size_t slot_bytes = 0;   // rounded up to kAlign
+  size_t slot_bytes = 0;  // rounded up to kAlign
   size_t slots = 0;
-  bool huge_pages = true;  // hugetlb -> transparent huge pages -> 4 KiB, what is reached is reported
+  bool huge_pages =
+      true;  // hugetlb -> transparent huge pages -> 4 KiB, what is reached is reported
   // Touch all pages at start, by several threads. An accelerator's pool is always touched: pinning
   // does it anyway, only slower.
   bool prefault = false;
@@ -25,8 +26,8 @@ struct PoolStats {
   uint64_t total_bytes = 0;
   uint64_t used_bytes = 0;
   uint64_t peak_bytes = 0;
-  uint64_t page_bytes = 0;   // page size actually reached
-  std::string kind;          // "plain", "pinned"
+  uint64_t page_bytes = 0;  // page size actually reached
+  std::string kind;         // "plain", "pinned"
 };
 
 class Pool;
@@ -69,9 +70,7 @@ class UCM_API Pool : public std::enable_shared_from_this<Pool> {
  protected:
   friend class Lease;
   virtual void give_back(uint32_t slot) = 0;
-  Lease make_lease(uint32_t slot) {
-    return Lease(shared_from_this(), slot_address(slot), slot);
-  }
+  Lease make_lease(uint32_t slot) { return Lease(shared_from_this(), slot_address(slot), slot); }
 };
 
 // All pools of this process together.

@@ -12,9 +12,9 @@
 namespace ucm {
 
 struct PipelineConfig {
-  std::string spec;     // stages from the fastest, e.g. "Cache|Disk"
-  Options options;      // see options.h
-  BlockLayout layout;   // empty: lookup and remove only, no buffers are made
+  std::string spec;        // stages from the fastest, e.g. "Cache|Disk"
+  Options options;         // see options.h
+  BlockLayout layout;      // empty: lookup and remove only, no buffers are made
   bool read_only = false;  // take no write locks; dump answers `unsupported`
 };
 

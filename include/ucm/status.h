@@ -58,7 +58,8 @@ class [[nodiscard]] Status {
 // Builds a Status from a printf-style format. `errno_status` picks the code from the error number
 // (ENOSPC, EDQUOT -> no_space; ENOENT -> not_found; ENOMEM -> out_of_memory; else io_error)
 // and appends strerror.
-UCM_API Status make_status(Code code, const char* format, ...) __attribute__((format(printf, 2, 3)));
+UCM_API Status make_status(Code code, const char* format, ...)
+    __attribute__((format(printf, 2, 3)));
 UCM_API Status errno_status(int error, const char* format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -66,7 +67,7 @@ UCM_API Status errno_status(int error, const char* format, ...)
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<1>, std::move(value)) {}      // NOLINT implicit
+  Result(T value) : state_(std::in_place_index<1>, std::move(value)) {}         // NOLINT implicit
   Result(Status status) : state_(std::in_place_index<0>, std::move(status)) {}  // NOLINT implicit
 
   bool ok() const { return state_.index() == 1; }
@@ -82,11 +83,11 @@ class [[nodiscard]] Result {
 }  // namespace ucm
 
 // Returns the Status of `expression` from the enclosing function when it is not ok.
-#define UCM_TRY(expression)                                       \
-  do {                                                            \
+#define UCM_TRY(expression)                                            \
+  do {                                                                 \
     if (::ucm::Status ucm_status_ = (expression); !ucm_status_.ok()) { \
-      return ucm_status_;                                         \
-    }                                                             \
+      return ucm_status_;                                              \
+    }                                                                  \
   } while (false)
 
 #define UCM_CONCAT_INNER_(a, b) a##b

@@ -50,7 +50,8 @@ class UCM_API Task {
   void on_done(DoneCallback callback);
 
   // --- for stages, which make tasks and report their rows ---
-  // What `cancel` calls to end rows that still wait inside the stage. Set before the task is shared.
+  // What `cancel` calls to end rows that still wait inside the stage. Set before the task is
+  // shared.
   void on_cancel(std::function<void()> hook) { cancel_hook_ = std::move(hook); }
   // Each row is released and finished exactly once; `finish_row` of an unreleased row releases it.
   void release_row(uint32_t row);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host_copy.h"
-
 #include "ucm/device.h"
 
 namespace ucm {

@@ -4,10 +4,10 @@
 #include "base/checksum.h"
 
 // One namespace per instruction set; checksum.cpp picks between them at run time.
-#define UCM_DECLARE_CHECKSUM(isa)                                          \
-  namespace ucm::base::isa {                                               \
-  Digest digest_128(const void* data, size_t bytes, uint64_t seed);        \
-  uint64_t digest_64(const void* data, size_t bytes, uint64_t seed);       \
+#define UCM_DECLARE_CHECKSUM(isa)                                    \
+  namespace ucm::base::isa {                                         \
+  Digest digest_128(const void* data, size_t bytes, uint64_t seed);  \
+  uint64_t digest_64(const void* data, size_t bytes, uint64_t seed); \
   }
 
 UCM_DECLARE_CHECKSUM(generic)

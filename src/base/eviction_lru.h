@@ -26,7 +26,8 @@ class LruPolicy : public EvictionPolicy {
   void link_newest(uint32_t slot);
 
   static constexpr uint32_t kUnlinked = 0xFFFFFFFF;
-  // links_[capacity] is the ring's sentinel: its `newer` is the oldest slot, its `older` the newest.
+  // links_[capacity] is the ring's sentinel: its `newer` is the oldest slot, its `older` the
+  // newest.
   std::vector<Link> links_;
   const uint32_t sentinel_;
 };

@@ -52,16 +52,20 @@ std::vector<MetricSample> MetricRegistry::samples() const {
   const std::lock_guard lock(mutex_);
   std::vector<MetricSample> out;
   for (const auto& c : counters_) {
-    out.push_back({c.name, MetricKind::counter, c.labels, static_cast<double>(c.metric.value()),
-                   {}, {}});
+    out.push_back(
+        {c.name, MetricKind::counter, c.labels, static_cast<double>(c.metric.value()), {}, {}});
   }
   for (const auto& g : gauges_) {
-    out.push_back({g.name, MetricKind::gauge, g.labels, static_cast<double>(g.metric.value()),
-                   {}, {}});
+    out.push_back(
+        {g.name, MetricKind::gauge, g.labels, static_cast<double>(g.metric.value()), {}, {}});
   }
   for (const auto& h : histograms_) {
-    out.push_back({h.name, MetricKind::histogram, h.labels, h.metric.sum(),
-                   {kBounds.begin(), kBounds.end()}, h.metric.counts()});
+    out.push_back({h.name,
+                   MetricKind::histogram,
+                   h.labels,
+                   h.metric.sum(),
+                   {kBounds.begin(), kBounds.end()},
+                   h.metric.counts()});
   }
   return out;
 }

@@ -100,7 +100,8 @@ Status OptionReader::read(std::string_view key, uint64_t* target) const {
   if (!value) return {};
   const auto* number = std::get_if<int64_t>(value);
   if (!number) return wrong_type(key, "a whole number");
-  if (*number < 0 || *number > (int64_t{1} << 62)) return wrong_type(key, "a number from 0 to 2^62");
+  if (*number < 0 || *number > (int64_t{1} << 62))
+    return wrong_type(key, "a number from 0 to 2^62");
   *target = static_cast<uint64_t>(*number);
   return {};
 }

@@ -11,9 +11,9 @@ namespace ucm {
 namespace {
 
 constexpr std::array<std::string_view, kCodeCount> kNames = {
-    "ok",      "invalid_argument", "not_found",   "no_space",    "out_of_memory",
-    "io_error", "device_error",    "timeout",     "cancelled",   "unavailable",
-    "unsupported", "corruption",   "internal"};
+    "ok",          "invalid_argument", "not_found", "no_space",  "out_of_memory",
+    "io_error",    "device_error",     "timeout",   "cancelled", "unavailable",
+    "unsupported", "corruption",       "internal"};
 
 std::string format_text(const char* format, va_list arguments) {
   char text[1024];

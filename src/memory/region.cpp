@@ -103,8 +103,8 @@ Status Region::map(size_t bytes, bool huge_pages) {
   }
   auto* start = static_cast<std::byte*>(mapped);
   if (slack != 0) {
-    const size_t lead = align_up(reinterpret_cast<uintptr_t>(start), huge) -
-                        reinterpret_cast<uintptr_t>(start);
+    const size_t lead =
+        align_up(reinterpret_cast<uintptr_t>(start), huge) - reinterpret_cast<uintptr_t>(start);
     if (lead != 0) munmap(start, lead);
     if (lead != slack) munmap(start + lead + rounded, slack - lead);
     start += lead;
@@ -128,9 +128,8 @@ void Region::bind_to_node(int node) {
 
 void Region::start_prefault() {
   const size_t chunks = (bytes_ + kPrefaultChunk - 1) / kPrefaultChunk;
-  const unsigned count =
-      static_cast<unsigned>(std::min<size_t>({kPrefaultThreads, chunks,
-                                              std::max(1u, std::thread::hardware_concurrency())}));
+  const unsigned count = static_cast<unsigned>(std::min<size_t>(
+      {kPrefaultThreads, chunks, std::max(1u, std::thread::hardware_concurrency())}));
   for (unsigned i = 0; i < count; ++i) {
     prefault_threads_.emplace_back([this, chunks] {
       base::name_this_thread("ucm-prefault");

@@ -124,9 +124,8 @@ Result<std::shared_ptr<Pool>> Pool::make(const PoolOptions& options) {
                        options.slots, options.slot_bytes);
   }
   const size_t slot_bytes = align_up(options.slot_bytes);
-  UCM_TRY_ASSIGN(auto region,
-                 memory::Region::make({slot_bytes * options.slots, options.huge_pages,
-                                       options.prefault, options.device}));
+  UCM_TRY_ASSIGN(auto region, memory::Region::make({slot_bytes * options.slots, options.huge_pages,
+                                                    options.prefault, options.device}));
   return std::shared_ptr<Pool>(
       std::make_shared<SlotPool>(std::move(region), slot_bytes, options.slots));
 }

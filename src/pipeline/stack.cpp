@@ -21,8 +21,8 @@ class Stack : public Pipeline {
   const BlockLayout& layout() const override { return layout_; }
   Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) override {
     if (present.size() != keys.size()) {
-      return make_status(Code::invalid_argument, "lookup: %zu answers for %zu keys",
-                         present.size(), keys.size());
+      return make_status(Code::invalid_argument, "lookup: %zu answers for %zu keys", present.size(),
+                         keys.size());
     }
     return top_->lookup(keys, present);
   }

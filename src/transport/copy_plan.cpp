@@ -9,9 +9,8 @@ void join_adjacent(std::vector<CopyPiece>* pieces) {
   for (size_t i = 1; i < pieces->size(); ++i) {
     CopyPiece& previous = (*pieces)[last];
     const CopyPiece& piece = (*pieces)[i];
-    const bool touches =
-        static_cast<std::byte*>(previous.dst) + previous.bytes == piece.dst &&
-        static_cast<const std::byte*>(previous.src) + previous.bytes == piece.src;
+    const bool touches = static_cast<std::byte*>(previous.dst) + previous.bytes == piece.dst &&
+                         static_cast<const std::byte*>(previous.src) + previous.bytes == piece.src;
     if (touches) {
       previous.bytes += piece.bytes;
     } else {

@@ -29,8 +29,7 @@ struct Arguments {
 };
 
 inline double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 inline double cpu_seconds() {
@@ -61,9 +60,8 @@ inline std::vector<BlockKey> bench_keys(uint64_t first, uint64_t count) {
 class BlockMemory {
  public:
   BlockMemory(size_t blocks, size_t bytes, unsigned char seed) : bytes_(bytes) {
-    memory_.reset(static_cast<unsigned char*>(std::aligned_alloc(size_t{2} << 20,
-                                                                 align_up(blocks * bytes,
-                                                                          size_t{2} << 20))));
+    memory_.reset(static_cast<unsigned char*>(
+        std::aligned_alloc(size_t{2} << 20, align_up(blocks * bytes, size_t{2} << 20))));
     for (size_t i = 0; i < blocks; ++i) {
       unsigned char* block = at(i);
       for (size_t j = 0; j < bytes; ++j) block[j] = static_cast<unsigned char>(seed + i + j * 7);

@@ -57,7 +57,8 @@ void cache_figures(const Arguments& a) {
     get_ratio.push_back(limit_again / get_seconds);
   }
   std::printf(
-      "{\"what\": \"cache\", \"block_bytes\": %zu, \"blocks\": %zu, \"threads\": %u, \"rounds\": %d, "
+      "{\"what\": \"cache\", \"block_bytes\": %zu, \"blocks\": %zu, \"threads\": %u, \"rounds\": "
+      "%d, "
       "\"memcpy_GBps\": %.2f, \"put_GBps\": %.2f, \"get_GBps\": %.2f, \"put_over_memcpy\": %.3f, "
       "\"get_over_memcpy\": %.3f}\n",
       a.block_bytes, a.blocks, a.threads, a.rounds, bytes / median(copy) / 1e9,

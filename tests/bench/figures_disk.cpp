@@ -21,10 +21,11 @@ std::unique_ptr<Pipeline> open_store(const Arguments& a) {
 
 void print(const char* what, const Arguments& a, double seconds, double cpu) {
   const double gigabytes = static_cast<double>(a.blocks * a.block_bytes) / 1e9;
-  std::printf("{\"what\": \"%s\", \"block_bytes\": %zu, \"blocks\": %zu, \"depth\": %ld, "
-              "\"GBps\": %.3f, \"cpu_s_per_GB\": %.3f}\n",
-              what, a.block_bytes, a.blocks, static_cast<long>(a.depth), gigabytes / seconds,
-              cpu / gigabytes);
+  std::printf(
+      "{\"what\": \"%s\", \"block_bytes\": %zu, \"blocks\": %zu, \"depth\": %ld, "
+      "\"GBps\": %.3f, \"cpu_s_per_GB\": %.3f}\n",
+      what, a.block_bytes, a.blocks, static_cast<long>(a.depth), gigabytes / seconds,
+      cpu / gigabytes);
 }
 
 }  // namespace

@@ -70,10 +70,10 @@ void lookup_figures(const Arguments& a) {
       store = must(Pipeline::open(config));
       reopen = now() - start;
     }
-    std::printf("{\"what\": \"lookup\", \"pipeline\": \"%s\", \"keys\": %zu, \"batch\": %zu, "
-                "\"hit_ns\": %.1f, \"miss_ns\": %.1f, \"reopen_s\": %.3f}\n",
-                spec, a.keys, kBatch, lookup_ns(*store, keys, 1), lookup_ns(*store, absent, 0),
-                reopen);
+    std::printf(
+        "{\"what\": \"lookup\", \"pipeline\": \"%s\", \"keys\": %zu, \"batch\": %zu, "
+        "\"hit_ns\": %.1f, \"miss_ns\": %.1f, \"reopen_s\": %.3f}\n",
+        spec, a.keys, kBatch, lookup_ns(*store, keys, 1), lookup_ns(*store, absent, 0), reopen);
     std::fflush(stdout);
   }
 }

@@ -49,7 +49,8 @@ void CacheFlow::submit_copy_job(std::vector<CopyRow> rows) {
 void CacheFlow::append_pieces(const CopyRow& copy, std::vector<CopyPiece>* pieces) const {
   const std::vector<size_t>& sizes = parts_.layout.piece_bytes();
   const Transfer& transfer = *copy.row.transfer;
-  std::byte* slot = parts_.slots->address(copy.slot) + copy.row.shard() * parts_.layout.shard_bytes();
+  std::byte* slot =
+      parts_.slots->address(copy.slot) + copy.row.shard() * parts_.layout.shard_bytes();
   const uintptr_t* addresses = &transfer.addresses[copy.row.number * sizes.size()];
   for (size_t i = 0; i < sizes.size(); ++i) {
     auto* outside = reinterpret_cast<std::byte*>(addresses[i]);

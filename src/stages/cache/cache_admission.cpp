@@ -21,12 +21,11 @@ TaskPtr CacheFlow::start(Direction direction, const Batch& batch) {
   }
   auto transfer = std::make_shared<Transfer>(direction, batch);
   if (rows == 0) return transfer->task;
-  transfer->task->on_cancel(
-      [flow = weak_from_this(), which = std::weak_ptr<Transfer>(transfer)] {
-        const auto alive = flow.lock();
-        const auto target = which.lock();
-        if (alive && target) alive->cancel_waiting(target.get());
-      });
+  transfer->task->on_cancel([flow = weak_from_this(), which = std::weak_ptr<Transfer>(transfer)] {
+    const auto alive = flow.lock();
+    const auto target = which.lock();
+    if (alive && target) alive->cancel_waiting(target.get());
+  });
   Work work;
   {
     const std::lock_guard lock(mutex_);
@@ -102,9 +101,8 @@ bool CacheFlow::admit_load(const Row& row, Work* work) {
     }
   }
   if (slot != SlotTable::kNone || !parts_.next) {
-    work->finished.emplace_back(
-        row, make_status(Code::not_found, "cache: block %s is not stored",
-                         row.key().prefix().c_str()));
+    work->finished.emplace_back(row, make_status(Code::not_found, "cache: block %s is not stored",
+                                                 row.key().prefix().c_str()));
     return true;
   }
   slot = acquire(row.key(), /*from_below=*/true);

@@ -50,7 +50,8 @@ uint32_t CacheOptions::slots(const BlockLayout& layout) const {
     const char* name;
     uint64_t slots;
   };
-  const uint64_t asked = std::max({buffer_number, cache_capacity, pinned_pool_size, max_pinned_size});
+  const uint64_t asked =
+      std::max({buffer_number, cache_capacity, pinned_pool_size, max_pinned_size});
   std::array<Limit, 5> limits = {{
       {"buffer_number", buffer_number},
       {"cache_capacity", cache_capacity},

@@ -14,10 +14,10 @@ namespace ucm::stages::cache {
 
 // docs/configuration.md says what each key means.
 struct CacheOptions {
-  uint64_t buffer_number = 0;    // slots; 0 = not given
-  uint64_t cache_capacity = 0;   // blocks; 0 = not given
+  uint64_t buffer_number = 0;     // slots; 0 = not given
+  uint64_t cache_capacity = 0;    // blocks; 0 = not given
   uint64_t pinned_pool_size = 0;  // bytes; 0 = not given
-  uint64_t max_pinned_size = 0;  // bytes; 0 = not given
+  uint64_t max_pinned_size = 0;   // bytes; 0 = not given
   bool retain = true;
   bool prefault = false;
   bool huge_pages = true;

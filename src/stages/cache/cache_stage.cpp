@@ -160,8 +160,7 @@ Result<StorePtr> make_cache(StageContext context) {
 }  // namespace stages::cache
 
 extern const StageEntry cache_stage_entry;
-const StageEntry cache_stage_entry = {"Cache", StageRole::cache,
-                                      stages::cache::CacheOptions::kKeys, stages::cache::make_cache,
-                                      nullptr};
+const StageEntry cache_stage_entry = {"Cache", StageRole::cache, stages::cache::CacheOptions::kKeys,
+                                      stages::cache::make_cache, nullptr};
 
 }  // namespace ucm

@@ -15,7 +15,7 @@ namespace ucm::disk {
 struct DiskOptions {
   std::vector<std::string> backends;
   bool round_robin = false;     // else the key picks the backend
-  uint64_t capacity_bytes = 0;  // of all backends together; 0: from the free space
+  uint64_t capacity_bytes = 0;  // of each backend; 0: from the free space
   std::chrono::milliseconds timeout{30000};
   PageStoreOptions pages;  // what all page stores share; path, sizes and layout are set later
 };

@@ -90,8 +90,7 @@ Status DiskStage::open_writers() {
         static_cast<uint64_t>(std::count(devices.begin(), devices.end(), devices[i]));
     PageStoreOptions pages = store_options(slot_folder_path(backend, layout_.slot_bytes()));
     UCM_TRY_ASSIGN(pages.capacity_bytes,
-                   make_room(backend, layout_.slot_bytes(),
-                             options_.capacity_bytes / options_.backends.size(), sharing));
+                   make_room(backend, layout_.slot_bytes(), options_.capacity_bytes, sharing));
     auto store = PageStore::open(pages);
     if (!store.ok()) return store.status().with_context("disk");
     capacity += store.value()->stats().capacity_bytes;

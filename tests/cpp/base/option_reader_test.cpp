@@ -25,7 +25,8 @@ TEST(OptionReader, LeavesTheTargetOfAMissingKeyAlone) {
 }
 
 TEST(OptionReader, NamesTheKeyAndTheExpectationOfAWrongValue) {
-  const Options options = {{"n", int64_t{-1}}, {"flag", std::string("yes")}, {"mode", std::string("z")}};
+  const Options options = {
+      {"n", int64_t{-1}}, {"flag", std::string("yes")}, {"mode", std::string("z")}};
   const OptionReader reader(options, "disk");
   uint64_t number = 0;
   bool flag = false;

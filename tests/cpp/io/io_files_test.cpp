@@ -187,7 +187,9 @@ TEST_F(FilesTest, the_probe_tells_what_a_folder_can_do_and_leaves_nothing_behind
   EXPECT_TRUE(std::filesystem::is_empty(folder()));
   EXPECT_TRUE(io_capabilities(path("not/yet/made")).ok());
   EXPECT_FALSE(std::filesystem::exists(path("not")));
-  { std::ofstream(path("file")) << "x"; }
+  {
+    std::ofstream(path("file")) << "x";
+  }
   EXPECT_EQ(io_capabilities(path("file")).status().code(), Code::invalid_argument);
 }
 

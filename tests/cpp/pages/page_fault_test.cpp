@@ -102,7 +102,9 @@ TEST_P(PageFaultTest, no_slot_at_all_is_no_space) {
 
 TEST_P(PageFaultTest, a_full_disk_does_not_keep_a_store_from_opening) {
   const auto keys = make_keys(0, 10);
-  { dump_pages(*open_pages(options(32)), keys); }
+  {
+    dump_pages(*open_pages(options(32)), keys);
+  }
   io::set_faults({{.operation = Operation::write, .path = path(), .error = ENOSPC}});
   const auto store = open_pages(options(64));
   ASSERT_TRUE(store);

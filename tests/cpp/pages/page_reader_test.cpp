@@ -49,7 +49,9 @@ TEST_F(PageReaderTest, sees_blocks_as_they_are_published_and_removed) {
 }
 
 TEST_F(PageReaderTest, sees_the_blocks_of_another_process) {
-  { open_pages(options(64)); }
+  {
+    open_pages(options(64));
+  }
   const auto reader = open_pages(reading());
   const pid_t child = ::fork();
   if (child == 0) {
@@ -154,7 +156,9 @@ TEST_F(PageReaderTest, a_truncated_or_garbled_table_is_an_error_or_misses) {
   dump_pages(*open_pages(options(16)), make_keys(0, 4));
   std::filesystem::resize_file(path() + "/table", 100);
   EXPECT_FALSE(PageStore::open(reading()).ok());
-  { open_pages(options(16)); }
+  {
+    open_pages(options(16));
+  }
   EXPECT_EQ(load_pages(*open_pages(reading()), make_keys(0, 4)).right, 4u);
 }
 

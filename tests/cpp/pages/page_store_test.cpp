@@ -131,7 +131,9 @@ TEST_P(PageStoreTest, the_order_of_use_survives_a_reopen) {
 
 TEST_P(PageStoreTest, blocks_are_there_after_a_reopen) {
   const auto keys = make_keys(0, 30);
-  { dump_pages(*open_pages(options(64)), keys); }
+  {
+    dump_pages(*open_pages(options(64)), keys);
+  }
   const auto store = open_pages(options(64));
   EXPECT_EQ(store->stats().blocks, 30u);
   EXPECT_EQ(load_pages(*store, keys).right, 30u);
@@ -139,7 +141,9 @@ TEST_P(PageStoreTest, blocks_are_there_after_a_reopen) {
 
 TEST_P(PageStoreTest, a_capacity_may_grow_and_shrink_between_opens) {
   const auto keys = make_keys(0, 60);
-  { dump_pages(*open_pages(options(64)), keys); }
+  {
+    dump_pages(*open_pages(options(64)), keys);
+  }
   {
     const auto store = open_pages(options(200));
     EXPECT_EQ(load_pages(*store, keys).right, 60u);
@@ -170,7 +174,9 @@ TEST_P(PageStoreTest, removed_blocks_are_gone_also_after_a_reopen) {
 TEST_P(PageStoreTest, another_layout_is_a_miss_and_makes_room_for_the_right_one) {
   auto wanted = options(16);
   wanted.layout_id = 1;
-  { dump_pages(*open_pages(wanted), {make_key(1), make_key(2)}); }
+  {
+    dump_pages(*open_pages(wanted), {make_key(1), make_key(2)});
+  }
   wanted.layout_id = 2;
   std::atomic<int> drops{0};
   wanted.on_drop = [&](std::string_view cause) { drops += cause == "layout"; };
@@ -346,14 +352,18 @@ TEST_F(PageOptionsTest, options_that_make_no_sense_are_refused) {
 }
 
 TEST_F(PageOptionsTest, a_store_of_another_slot_size_is_refused) {
-  { open_pages(options(8, 8192)); }
+  {
+    open_pages(options(8, 8192));
+  }
   const auto other = PageStore::open(options(8, 4096));
   ASSERT_FALSE(other.ok());
   EXPECT_EQ(other.status().code(), Code::invalid_argument);
 }
 
 TEST_F(PageOptionsTest, a_path_that_is_a_file_is_refused) {
-  { std::ofstream(path()) << "something"; }
+  {
+    std::ofstream(path()) << "something";
+  }
   EXPECT_EQ(PageStore::open(options(8)).status().code(), Code::invalid_argument);
 }
 

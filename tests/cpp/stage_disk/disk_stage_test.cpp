@@ -249,13 +249,17 @@ TEST_F(DiskStageTest, a_store_of_another_block_size_in_use_stays) {
 
 TEST_F(DiskStageTest, foreign_folders_with_a_number_as_their_name_are_left_alone) {
   fs::create_directories(path("12345"));
-  { std::ofstream(path("12345/thesis.txt")) << std::string(100000, 'x'); }
+  {
+    std::ofstream(path("12345/thesis.txt")) << std::string(100000, 'x');
+  }
   const auto stage = open();
   EXPECT_TRUE(fs::exists(path("12345/thesis.txt")));
 }
 
 TEST_F(DiskStageTest, says_what_is_wrong_with_a_path) {
-  { std::ofstream(path()) << "a file"; }
+  {
+    std::ofstream(path()) << "a file";
+  }
   auto refused = try_open(layout());
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.status().code(), Code::invalid_argument);

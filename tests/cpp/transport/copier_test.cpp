@@ -14,8 +14,10 @@ namespace {
 TEST(CopyPlan, JoinsOnlyWhatTouchesOnBothSides) {
   char to[100];
   char from[100];
-  std::vector<CopyPiece> pieces = {{to, from, 10},      {to + 10, from + 10, 5},
-                                   {to + 15, from + 20, 5}, {to + 30, from + 25, 5},
+  std::vector<CopyPiece> pieces = {{to, from, 10},
+                                   {to + 10, from + 10, 5},
+                                   {to + 15, from + 20, 5},
+                                   {to + 30, from + 25, 5},
                                    {to + 35, from + 30, 5}};
   join_adjacent(&pieces);
   ASSERT_EQ(pieces.size(), 3u);

@@ -135,7 +135,6 @@ class Engine:
         self.stats: dict[str, Any] = {}
         self.preemptions = 0
         self._computed: dict[str, int] = {}
-        self._output: Any = None
         self._closed = False
 
     @property
@@ -163,12 +162,28 @@ class Engine:
         self.scheduler.add_request(request)
         return request
 
-    def step(self, between: Callable[[], None] | None = None) -> Any:
-        """One step of the engine; ``between`` runs after its scheduling, before the workers."""
-        output = self._output = self.scheduler.schedule()
+    def step_that_loads(self, between: Callable[[], None]) -> None:
+        """Steps up to the first that loads blocks; ``between`` runs before its workers do."""
+        planned = False
+
+        def call_when_planned(meta: Any) -> None:
+            nonlocal planned
+            planned = bool(meta.loads)
+            if planned:
+                between()
+
+        for _ in range(1000):  # a lookup of slow storage is answered some steps later
+            self.step(call_when_planned)
+            if planned:
+                return
+        raise AssertionError("nothing is loaded")
+
+    def step(self, between: Callable[[Any], None] | None = None) -> Any:
+        """One step of the engine; ``between`` gets the connector's plan before the workers do."""
+        output = self.scheduler.schedule()
         self.preemptions += len(getattr(output, "preempted_req_ids", None) or ())
         if between is not None:
-            between()
+            between(output.kv_connector_metadata)
         results = [worker.run(output) for worker in self.workers]
         merged = self.aggregator.aggregate(results, output_rank=len(results) - 1)
         for name, count in output.num_scheduled_tokens.items():
@@ -219,10 +234,6 @@ class Engine:
     def computed(self, name: str) -> int:
         """How many tokens of a request were scheduled in all."""
         return self._computed.get(name, 0)
-
-    def scheduled(self, name: str) -> int:
-        """How many tokens of a request the last step scheduled."""
-        return self._output.num_scheduled_tokens.get(name, 0)
 
     def forget_block(
         self, prompt: list[int], number: int, ranks: Iterable[int] | None = None

@@ -21,7 +21,7 @@ def main(job_file: str, answer_file: str) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     from vllm import LLM, SamplingParams
 
-    options: dict[str, Any] = dict(job.get("engine", {}))
+    options: dict[str, Any] = {"dtype": "bfloat16", **job.get("engine", {})}
     if job.get("connector") is not None:
         options["kv_transfer_config"] = {
             "kv_connector": "UCMConnector",
@@ -31,7 +31,6 @@ def main(job_file: str, answer_file: str) -> None:
         }
     engine = LLM(
         job["model"],
-        dtype="bfloat16",
         enforce_eager=True,
         max_model_len=4096,
         distributed_executor_backend="uni",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,7 +73,7 @@ def test_a_block_that_failed_to_load_is_announced_as_removed(tmp_path: Path) -> 
         engine.step()
         engine.serve("other", PROMPT[::-1] * 2)
         engine.add("warm", PROMPT)
-        engine.step(between=lambda: engine.forget_block(PROMPT, 2))
+        engine.step_that_loads(lambda: engine.forget_block(PROMPT, 2))
         engine.run_checked()
         removed = named(engine.events, "BlockRemoved")
         wanted = maybe_convert_block_hash(request.block_hashes[2])
@@ -115,7 +116,7 @@ def test_the_figures_appear_in_vllms_registry(tmp_path: Path) -> None:
         assert scrape(engine, "vllm:ucm_save_stall_seconds_count") == 1
     with Engine(Shape(tmp_path)) as engine:
         engine.add("warm", PROMPT)
-        engine.step(between=lambda: engine.forget_block(PROMPT, 4))
+        engine.step_that_loads(lambda: engine.forget_block(PROMPT, 4))
         engine.run_checked()
         assert scrape(engine, "vllm:ucm_hit_tokens_total") == 96
         assert scrape(engine, "vllm:ucm_loaded_blocks_total") == 5
@@ -126,11 +127,14 @@ def test_the_figures_appear_in_vllms_registry(tmp_path: Path) -> None:
 
 
 def test_what_the_stages_count_rides_along(tmp_path: Path) -> None:
+    series = "ucm_transfer_blocks_total|direction=dump|stage=Posix"
     with Engine(Shape(tmp_path, spec="Cache|Posix")) as engine:
         engine.serve("cold", PROMPT)
         engine.settle()
-        engine.workers[0].connector._worker._stages_at = 0.0
-        engine.step()
+        deadline = time.monotonic() + 10
+        while engine.count(series, "stages") < BLOCKS and time.monotonic() < deadline:
+            engine.workers[0].connector._worker._stages_at = 0.0  # do not wait for the interval
+            engine.step()
         where = {"stage": "Posix", "direction": "dump"}
         assert scrape(engine, "vllm:ucm_transfer_blocks_total", **where) == BLOCKS
 

@@ -85,7 +85,7 @@ def test_a_rank_that_fails_to_load_makes_all_ranks_compute(shape: Shape) -> None
     serve(shape).close()
     engine = Engine(shape)
     engine.add("warm", PROMPT)
-    engine.step(between=lambda: engine.forget_block(PROMPT, 4, ranks=writers(engine)[-1:]))
+    engine.step_that_loads(lambda: engine.forget_block(PROMPT, 4, ranks=writers(engine)[-1:]))
     engine.run_checked()
     assert engine.answers["warm"] == right_answer(PROMPT, 4, shape.layers)
     assert engine.count("recomputed_blocks") >= 1

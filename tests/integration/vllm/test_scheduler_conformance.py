@@ -161,7 +161,7 @@ def test_a_block_that_vanishes_before_its_load_is_computed_again(open_engine: Op
     expect(open_engine(), "cold", PROMPT)
     engine = open_engine()
     engine.add("warm", PROMPT)
-    engine.step(between=lambda: engine.forget_block(PROMPT, 3))
+    engine.step_that_loads(lambda: engine.forget_block(PROMPT, 3))
     engine.run_checked()
     assert engine.answers["warm"] == right_answer(PROMPT, 4, LAYERS)
     assert engine.count("recomputed_blocks") == 1
@@ -224,7 +224,7 @@ def test_a_request_that_leans_on_a_failed_load_of_another_comes_out_right(
     engine = open_engine()
     engine.add("first", PROMPT)
     engine.add("second", PROMPT + OTHER[:70])
-    engine.step(between=lambda: engine.forget_block(PROMPT, 5))
+    engine.step_that_loads(lambda: engine.forget_block(PROMPT, 5))
     engine.run_checked()
     assert engine.answers["first"] == right_answer(PROMPT, 4, LAYERS)
     assert engine.answers["second"] == right_answer(PROMPT + OTHER[:70], 4, LAYERS)

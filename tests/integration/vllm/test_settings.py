@@ -127,6 +127,20 @@ def test_loads_run_between_steps_unless_a_failed_one_can_be_taken_back(
     assert chosen(True, async_load=False) and chosen(True, use_layerwise=True)
 
 
+def test_an_engine_that_can_not_start_from_a_prefix_only_saves(
+    tmp_path: Path,
+) -> None:
+    with Engine(Shape(tmp_path, kind="mla")) as engine:
+        assert settings(engine).loads
+        changes = {
+            "cache_config__enable_prefix_caching": False,
+            "scheduler_config__enable_chunked_prefill": False,
+        }
+        assert not settings(engine, **changes).loads
+    with Engine(Shape(tmp_path / "plain")) as engine:
+        assert settings(engine, **changes).loads
+
+
 def spec(kind: type, **more: Any) -> Any:
     """A spec of a group of attention layers."""
     return kind(block_size=16, num_kv_heads=2, head_size=8, dtype=torch.int32, **more)

@@ -90,6 +90,22 @@ def runs_ahead(vllm_config: Any) -> bool:
     return bool(getattr(vllm_config.scheduler_config, "async_scheduling", False))
 
 
+def why_no_cached_prefix(vllm_config: Any) -> str | None:
+    """Why this engine must compute every prompt in full; None when it can start from a prefix.
+
+    vLLM's reference MLA backend for CPUs samples other tokens when the head of a prompt comes from
+    a cache, its own included; vLLM switches prefix caching and chunked prefill off for it.
+    """
+    off = not (
+        vllm_config.cache_config.enable_prefix_caching
+        or vllm_config.scheduler_config.enable_chunked_prefill
+    )
+    latent = bool(getattr(vllm_config.model_config, "use_mla", False))
+    if off and latent and str(vllm_config.device_config.device_type) == "cpu":
+        return "vLLM's latent attention on this CPU can not start from a cached prefix"
+    return None
+
+
 def context_parallel_size(vllm_config: Any) -> int:
     """How many ranks share the tokens of one block table entry."""
     parallel = vllm_config.parallel_config

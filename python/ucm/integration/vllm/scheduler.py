@@ -60,7 +60,7 @@ class SchedulerSide:
         Asking changes nothing: the answer is the same until the store or ``computed`` changes.
         """
         track = self._track(request)
-        if track is None or compat.wants_no_cached_prefix(request):
+        if track is None or not self._settings.loads or compat.wants_no_cached_prefix(request):
             return 0, False
         track.asked, track.local, track.hits = True, computed // self._size, None
         # At least one token is left to compute, or there would be no logits to sample from.

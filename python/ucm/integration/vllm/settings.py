@@ -41,6 +41,8 @@ class Settings:
     ranks: RankPlan
     layerwise: bool
     async_load: bool
+    loads: bool
+    """False where the engine can not start from a prefix: blocks are saved for others only."""
     events: bool
     lookup_wait_s: float
     """How long a lookup of slow storage may hold up the scheduler."""
@@ -65,6 +67,9 @@ def read_settings(vllm_config: Any, kv_cache_config: Any) -> Settings:
     groups = compat.kv_groups(kv_cache_config)
     _check_groups(groups, vllm_config)
     events = getattr(vllm_config, "kv_events_config", None)
+    no_prefix = compat.why_no_cached_prefix(vllm_config)
+    if no_prefix is not None:
+        _log.warning("blocks are saved and never loaded: %s", no_prefix)
     return Settings(
         config=config,
         namespace=make_namespace(vllm_config, block_tokens).digest(),
@@ -74,6 +79,7 @@ def read_settings(vllm_config: Any, kv_cache_config: Any) -> Settings:
         ranks=RankPlan.of(vllm_config),
         layerwise=config.use_layerwise,
         async_load=_choose_async(config, tuning["async_load"], vllm_config, len(groups)),
+        loads=no_prefix is None,
         events=bool(getattr(events, "enable_kv_cache_events", False)),
         lookup_wait_s=float(tuning["lookup_wait_s"]),
         lookup_timeout_s=float(tuning["lookup_timeout_s"]),
