@@ -96,7 +96,8 @@ def machine() -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--program", type=Path, default=ROOT / "build/release/tests/bench/ucm_figures")
+    program = ROOT / "build/release/tests/bench/ucm_figures"
+    parser.add_argument("--program", type=Path, default=program)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--block-bytes", type=int, default=2 << 20)
     parser.add_argument("--blocks", type=int, default=256)

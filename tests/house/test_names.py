@@ -9,7 +9,8 @@ import re
 from house import cpp_files, python_files, relative
 
 BANNED_PARTS = {
-    "manager", "helper", "helpers", "util", "utils", "impl", "misc", "info", "v1", "v2", "new", "tmp",
+    "manager", "helper", "helpers", "util", "utils", "impl", "misc", "info",
+    "v1", "v2", "new", "tmp",
 }  # fmt: skip
 # Documented names of systems that configurations and imports must keep working with.
 COMPATIBLE_FILES = {"factory_v1", "ucmstore_v1", "connector", "ucmmonitor", "ucm_connector"}

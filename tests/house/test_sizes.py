@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lizard
 import pytest
+
 from house import ROOT, cpp_files, python_files, relative
 
 MAX_FILE_LINES = 600

@@ -6,12 +6,9 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ucm.metrics.names import STORE
-
-if TYPE_CHECKING:
-    from ucm.store.store import Store
 
 Sample = tuple[str, str, dict[str, str], Any]
 """(name, kind, labels, value); of a histogram value = (bounds, counts per bucket, sum)."""
@@ -43,18 +40,27 @@ class LookupCount:
         ]
 
 
+class Measured(Protocol):
+    """A store as far as its figures go."""
+
+    lookups: LookupCount
+
+    def metrics(self) -> list[Sample]:
+        """The samples of its native pipeline."""
+
+
 _lock = threading.Lock()
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+_stores: weakref.WeakSet[Measured] = weakref.WeakSet()
 _past: dict[_Key, Sample] = {}
 
 
-def register(store: Store) -> None:
+def register(store: Measured) -> None:
     """Lets a store take part until it is closed."""
     with _lock:
         _stores.add(store)
 
 
-def retire(store: Store) -> None:
+def retire(store: Measured) -> None:
     """Keeps the counters of a store that is about to close."""
     samples = lasting([*store.metrics(), *store.lookups.sample()])
     with _lock:
