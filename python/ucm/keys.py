@@ -222,7 +222,8 @@ def rank_keys(keys: bytes, rank: int, ranks: int = 0) -> bytes:
     if ranks == 1 or not keys:
         return keys
     mask = np.frombuffer(_hash(_frame([KEY_VERSION, rank, ranks]), b"ucm-rank"), dtype="<u8")
-    return (np.frombuffer(keys, dtype="<u8").reshape(-1, 2) ^ mask).tobytes()
+    parts: np.ndarray = np.frombuffer(keys, dtype="<u8").reshape(-1, 2) ^ mask
+    return parts.tobytes()
 
 
 def spread(keys: bytes, parts: int) -> np.ndarray:

@@ -22,6 +22,8 @@ class EvictionPolicy {
   virtual void touch(uint32_t slot) = 0;
   // The slot was freed by somebody else (removed, damaged). Unknown slots are ignored.
   virtual void erase(uint32_t slot) = 0;
+  // Another policy chose the slot as victim: forgotten like an own one, ghosts included.
+  virtual void displace(uint32_t slot) { erase(slot); }
   // The next victim for which `evictable` says yes; it is forgotten by the policy. None: empty.
   virtual std::optional<uint32_t> evict(const std::function<bool(uint32_t)>& evictable) = 0;
 };

@@ -134,8 +134,8 @@ def test_layer_by_layer_the_answers_are_the_same(
 
 
 def test_latent_attention_answers_the_same(folder: Path, mla: Path) -> None:
-    # vLLM's MLA for CPUs without AMX samples other tokens after any cached prefix, its own included:
-    # there the blocks are saved, and the prompts are computed.
+    # The MLA backend for CPUs without AMX samples other tokens after any cached prefix, also one of
+    # vLLM's own: there the blocks are saved, and the prompts are computed.
     alone = live(folder, mla, None)
     keys = connector(folder / "latent", "Cache|Posix")
     for _ in range(2):

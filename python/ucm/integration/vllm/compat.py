@@ -31,13 +31,11 @@ TransferResults: type | None = getattr(_base, "KVConnectorTransferResults", None
 CacheHitSource: Any = getattr(_base, "CacheHitSource", None)
 
 try:
-    from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorStats
+    from vllm.distributed.kv_transfer.kv_connector.v1 import metrics as _metrics
 except ImportError:
-    KVConnectorStats = _Absent
-try:
-    from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics
-except ImportError:
-    KVConnectorPromMetrics = _Absent
+    _metrics = None
+KVConnectorStats: Any = getattr(_metrics, "KVConnectorStats", _Absent)
+KVConnectorPromMetrics: Any = getattr(_metrics, "KVConnectorPromMetrics", _Absent)
 
 CAN_DEFER_LOOKUP = _version() >= (0, 11)
 """`get_num_new_matched_tokens` may answer None: ask again later."""

@@ -92,7 +92,7 @@ class StageCounts:
         return gains
 
 
-class UcmStats(compat.KVConnectorStats):
+class ConnectorCounts(compat.KVConnectorStats):
     """The counts of one interval, as vLLM carries them from the workers to its loggers."""
 
     def __init__(self, data: dict[str, Any] | None = None) -> None:
@@ -110,7 +110,7 @@ class UcmStats(compat.KVConnectorStats):
         """The counts as plain data."""
         return self.data
 
-    def aggregate(self, other: UcmStats) -> UcmStats:
+    def aggregate(self, other: ConnectorCounts) -> ConnectorCounts:
         """Add the counts of another worker, or of another interval."""
         for section, values in other.data.items():
             mine = self.data.setdefault(section, {})
@@ -134,7 +134,7 @@ class UcmStats(compat.KVConnectorStats):
         return figures
 
 
-class UcmPromMetrics(compat.KVConnectorPromMetrics):
+class ConnectorMetrics(compat.KVConnectorPromMetrics):
     """The counts as metrics of vLLM's endpoint, one set of children per engine."""
 
     def __init__(

@@ -28,7 +28,8 @@ class Transfer:
     """A native task under way, and what it moves: some shards of ``count`` blocks."""
 
     task: Any
-    jobs: Sequence[LoadJob] | Sequence[SaveJob]
+    jobs: Sequence[Any]
+    """The `LoadJob`s or `SaveJob`s that its blocks belong to, in order."""
     keys: bytes
     started: float
     deadline: float

@@ -14,14 +14,6 @@ from ucm.integration.common import parts
 from ucm.integration.vllm import compat
 from ucm.integration.vllm.identity import RankPlan, make_namespace
 
-_TUNING: dict[str, Any] = {
-    "async_load": None,
-    "lookup_wait_s": 0.01,
-    "lookup_timeout_s": 1.0,
-    "breaker_failures": 5,
-    "breaker_delay_s": 5.0,
-}
-"""Keys of the connector and their defaults."""
 _log = logging.getLogger("ucm.integration.vllm")
 
 
@@ -61,12 +53,14 @@ def read_settings(vllm_config: Any, kv_cache_config: Any) -> Settings:
         ConfigError: ucm's configuration can not be used.
         Unsupported: the engine keeps state that this connector can not store.
     """
-    config, tuning = read_config(vllm_config.kv_transfer_config.kv_connector_extra_config)
+    config = read_config(vllm_config.kv_transfer_config.kv_connector_extra_config)
     parts.check_spec(config.store)
     block_tokens = _check_block_size(config, vllm_config)
     groups = compat.kv_groups(kv_cache_config)
     _check_groups(groups, vllm_config)
     events = getattr(vllm_config, "kv_events_config", None)
+    if config.load_only_first_rank:
+        _log.info("load_only_first_rank: no effect; every rank reads the shared blocks for itself")
     no_prefix = compat.why_no_cached_prefix(vllm_config)
     if no_prefix is not None:
         _log.warning("blocks are saved and never loaded: %s", no_prefix)
@@ -78,24 +72,20 @@ def read_settings(vllm_config: Any, kv_cache_config: Any) -> Settings:
         group_of={name: at for at, (names, _) in enumerate(groups) for name in names},
         ranks=RankPlan.of(vllm_config),
         layerwise=config.use_layerwise,
-        async_load=_choose_async(config, tuning["async_load"], vllm_config, len(groups)),
+        async_load=_choose_async(config, vllm_config, len(groups)),
         loads=no_prefix is None,
         events=bool(getattr(events, "enable_kv_cache_events", False)),
-        lookup_wait_s=float(tuning["lookup_wait_s"]),
-        lookup_timeout_s=float(tuning["lookup_timeout_s"]),
+        lookup_wait_s=config.lookup_wait_s,
+        lookup_timeout_s=config.lookup_timeout_s,
         timeout_s=config.store.timeout_s or 30.0,
-        breaker_failures=int(tuning["breaker_failures"]),
-        breaker_delay_s=float(tuning["breaker_delay_s"]),
+        breaker_failures=config.breaker_failures,
+        breaker_delay_s=config.breaker_delay_s,
     )
 
 
-def read_config(extra_config: Mapping[str, Any] | None) -> tuple[UcmConfig, dict[str, Any]]:
-    """ucm's configuration, and the connector's own keys, of a `kv_connector_extra_config`."""
-    extra = dict(extra_config or {})
-    known = {field.name for field in dataclasses.fields(UcmConfig)}
-    tuning = {name: extra.pop(name, value) for name, value in _TUNING.items() if name not in known}
-    config = load_config(extra)
-    return config, {name: getattr(config, name, tuning.get(name)) for name in _TUNING}
+def read_config(extra_config: Mapping[str, Any] | None) -> UcmConfig:
+    """ucm's configuration from a `kv_connector_extra_config`."""
+    return load_config(dict(extra_config or {}))
 
 
 def _check_block_size(config: UcmConfig, vllm_config: Any) -> int:
@@ -135,16 +125,14 @@ def _check_groups(groups: list[tuple[list[str], Any]], vllm_config: Any) -> None
         )
 
 
-def _choose_async(
-    config: UcmConfig, async_load: bool | None, vllm_config: Any, groups: int
-) -> bool:
+def _choose_async(config: UcmConfig, vllm_config: Any, groups: int) -> bool:
     """Whether loads run between the steps of the engine.
 
     A load inside a step that fails can only be taken back when no later step has been scheduled
     on top of it, and only where block ids are unique.
     """
     if not compat.KEEPS_BLOCKS_OF_ABORTED_LOADS:
-        if async_load:
+        if config.async_load:
             _log.warning("async_load: this vLLM frees the blocks of aborted loads; not used")
         return False
     reasons = []
@@ -152,7 +140,7 @@ def _choose_async(
         reasons.append("asynchronous scheduling is on (--no-async-scheduling turns it off)")
     if groups > 1:
         reasons.append("there are several KV cache groups")
-    wanted = (not config.use_layerwise) if async_load is None else async_load
+    wanted = (not config.use_layerwise) if config.async_load is None else config.async_load
     if reasons and not wanted:
         what = "layer-wise loading" if config.use_layerwise else "loading inside a step"
         _log.info("%s is not used because %s; loads run between steps", what, " and ".join(reasons))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ucm.integration.vllm import compat
 from ucm.integration.vllm.layerwise import LayerwiseSide
 from ucm.integration.vllm.metadata import StepMetadata
-from ucm.integration.vllm.metrics import UcmPromMetrics, UcmStats
+from ucm.integration.vllm.metrics import ConnectorCounts, ConnectorMetrics
 from ucm.integration.vllm.scheduler import SchedulerSide
 from ucm.integration.vllm.settings import read_config, read_settings
 from ucm.integration.vllm.worker import WorkerSide
@@ -38,6 +38,7 @@ class UCMConnector(compat.KVConnectorBase, compat.SupportsHMA):
         compat.set_load_failure_policy(
             vllm_config, settings.config.load_failure_policy or "recompute"
         )
+        self._ucm_counts = settings.config.enable_metrics
         self._ucm_config = vllm_config
         self._ucm_cache_config = kv_cache_config
         self._scheduler: SchedulerSide | None = None
@@ -59,19 +60,19 @@ class UCMConnector(compat.KVConnectorBase, compat.SupportsHMA):
     @classmethod
     def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
         """Layer by layer, Python code runs between the pieces of the graph."""
-        return bool(read_config(extra_config)[0].use_layerwise)
+        return bool(read_config(extra_config).use_layerwise)
 
     @classmethod
-    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> UcmStats:
+    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> ConnectorCounts:
         """Counts that arrived as plain data."""
-        return UcmStats(data)
+        return ConnectorCounts(data)
 
     @classmethod
     def build_prom_metrics(
         cls, vllm_config: Any, metric_types: Any, labelnames: Any, per_engine_labelvalues: Any
-    ) -> UcmPromMetrics:
+    ) -> ConnectorMetrics:
         """The metrics of vLLM's endpoint."""
-        return UcmPromMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+        return ConnectorMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
 
     # --- the scheduler's side ---
 
@@ -161,13 +162,13 @@ class UCMConnector(compat.KVConnectorBase, compat.SupportsHMA):
 
     # --- both ---
 
-    def get_kv_connector_stats(self) -> UcmStats | None:
+    def get_kv_connector_stats(self) -> ConnectorCounts | None:
         """Counts since the last call."""
         if self._worker is not None:
             data = self._worker.take_counts()
         else:
             data = self._planner.tally.take()
-        return UcmStats(data) if data else None
+        return ConnectorCounts(data) if data and self._ucm_counts else None
 
     def shutdown(self) -> None:
         """Let go of everything."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from ucm.errors import Corruption, NotFound, Timeout, UcmError
 from ucm.integration.common.fallback import Breaker, Fallback, refused
+from ucm.integration.vllm import compat
 from ucm.integration.vllm.metadata import LoadJob, SaveJob, StepMetadata, WorkerReport
 from ucm.integration.vllm.metrics import StageCounts, Tally
 from ucm.integration.vllm.rank_store import RankStore, Transfer
@@ -208,6 +209,9 @@ class WorkerSide:
     def _load_failed(self, job: LoadJob, rows: Iterable[int], error: Exception | None) -> None:
         """These blocks of a job are not in the engine's memory: they must be computed."""
         rows = list(rows)
+        if rows and not compat.CAN_REPORT_LOAD_ERRORS:
+            # This vLLM can not take a load back: an error is the only way not to answer wrongly.
+            raise error or Corruption(f"blocks of request {job.request_id} could not be loaded")
         self.tally.add("recomputed_blocks", len(rows))
         if self.settings.groups > 1:
             self._failed_loads.add(job.request_id)
