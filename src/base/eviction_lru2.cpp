@@ -6,6 +6,7 @@ namespace {
 
 // Uses of other slots that separate two uses, as a share of the capacity.
 constexpr uint32_t kWindowShare = 64;
+constexpr uint64_t kGhostsPerSlot = 2;
 
 }  // namespace
 
@@ -61,7 +62,7 @@ void Lru2Policy::displace(uint32_t slot) {
   if (const uint32_t before = ghosts_.find(fingerprint); before != GhostLists::kNone) {
     forget_ghost(before);
   }
-  if (ghosts_.size() >= capacity_) forget_ghost(ghosts_.oldest(0));
+  if (ghosts_.size() >= kGhostsPerSlot * capacity_) forget_ghost(ghosts_.oldest(0));
   order_.replace(latest_place(slot), ghost_place(ghosts_.push(0, fingerprint)));
   if (once_.linked(slot)) {
     once_.remove(slot);

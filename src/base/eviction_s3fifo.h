@@ -25,7 +25,7 @@ class S3FifoPolicy : public EvictionPolicy {
   static constexpr uint8_t kMain = 1;
   static constexpr uint8_t kMostUses = 3;
   // Uses in the small queue that take a slot to the main one.
-  static constexpr uint8_t kPromotingUses = 2;
+  static constexpr uint8_t kPromotingUses = 1;
 
   uint32_t resident() const { return lists_.size(kSmall) + lists_.size(kMain); }
   uint32_t small_share() const { return full_ / 10 > 0 ? full_ / 10 : 1; }
