@@ -26,8 +26,7 @@ class ArcPolicy : public EvictionPolicy {
   uint32_t resident() const { return lists_.size(kOnce) + lists_.size(kOften); }
   void adapt(uint8_t list);
   void trim_ghosts();
-  std::optional<uint32_t> evict_from(uint8_t list,
-                                     const std::function<bool(uint32_t)>& evictable);
+  std::optional<uint32_t> evict_from(uint8_t list, const std::function<bool(uint32_t)>& evictable);
 
   IndexLists lists_;
   GhostLists ghosts_;

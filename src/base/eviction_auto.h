@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <vector>
 
 #include "base/eviction.h"
@@ -9,9 +8,10 @@
 
 namespace ucm::base {
 
-// Follows whichever policy hits most on a sample of the keys: each candidate runs a shadow cache of
-// the sampled keys, as much smaller as the sample is, and all order the real slots, so that a change
-// of the leader loses nothing. About 135 bytes a slot with all ghosts, and 40 a sampled slot.
+// Follows whichever of lru, arc and lru2 hits most on a sample of the keys: each runs a shadow
+// cache of the sampled keys, as much smaller as the sample is, and each keeps the real slots in
+// order, so that a change of the leader loses nothing. 195 bytes a slot with all ghosts, which are
+// there once the store is full, and about 6 for shadows (a 1/64 sample; more below 65,536 slots).
 class AutoPolicy : public EvictionPolicy {
  public:
   explicit AutoPolicy(uint32_t capacity);
@@ -20,25 +20,28 @@ class AutoPolicy : public EvictionPolicy {
   void erase(uint32_t slot) override;
   std::optional<uint32_t> evict(const std::function<bool(uint32_t)>& evictable) override;
 
-  std::string_view leader() const;
-  uint64_t changes() const { return changes_; }
+  // The name of the policy that chooses the victims now.
+  std::string_view leader() const { return candidates_[leader_].name; }
 
  private:
   struct Candidate {
+    std::string_view name;
     std::unique_ptr<EvictionPolicy> policy;
     std::unique_ptr<ShadowCache> shadow;
-    double hits = 0;  // of the sample, fading
+    double hits = 0;  // of the shadow; older ones fade
   };
-  void sample(uint64_t fingerprint);
+  bool known(uint32_t slot) const { return slot < known_.size() && known_[slot]; }
+  bool sampled(uint64_t fingerprint) const;
+  void use(uint64_t fingerprint);
   void compare();
 
-  const uint32_t capacity_;
   unsigned sample_bits_ = 0;  // a key is sampled when so many low bits of its fingerprint are zero
   std::vector<Candidate> candidates_;
-  std::vector<uint64_t> fingerprints_;
   size_t leader_ = 0;
-  uint32_t samples_ = 0;  // since the last comparison
-  uint64_t changes_ = 0;
+  unsigned samples_ = 0;  // since the last comparison
+  std::vector<uint64_t> fingerprints_;
+  std::vector<bool> known_;
+  uint32_t held_ = 0;
 };
 
 }  // namespace ucm::base

@@ -7,8 +7,8 @@
 
 namespace ucm::base {
 
-// Doubly linked lists over small numbers (slots, ghosts): a number is in one list at most, and every
-// call is O(1). 9 bytes a number, up to the highest one ever linked. Not thread-safe.
+// Doubly linked lists over small numbers (slots, ghosts): a number is in one list at most, and
+// every call is O(1). 9 bytes a number, up to the highest one ever linked. Not thread-safe.
 class IndexLists {
  public:
   static constexpr uint32_t kNone = 0xFFFFFFFF;

@@ -24,7 +24,8 @@ class S3FifoPolicy : public EvictionPolicy {
   static constexpr uint8_t kSmall = 0;
   static constexpr uint8_t kMain = 1;
   static constexpr uint8_t kMostUses = 3;
-  // Uses in the small queue that take a slot to the main one.
+  // Uses in the small queue that take a slot to the main one. The paper asks for two; blocks of KV
+  // are seldom used that often so soon.
   static constexpr uint8_t kPromotingUses = 1;
 
   uint32_t resident() const { return lists_.size(kSmall) + lists_.size(kMain); }

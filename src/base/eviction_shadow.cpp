@@ -37,9 +37,7 @@ void ShadowCache::forget(uint64_t fingerprint) {
   --held_;
 }
 
-void ShadowCache::resize(uint32_t slots) {
-  slots_ = std::clamp(slots, 1u, most_slots_);
-}
+void ShadowCache::resize(uint32_t slots) { slots_ = std::clamp(slots, 1u, most_slots_); }
 
 void ShadowCache::evict() {
   // All slots are known to the policy and evictable: there is always a victim.
