@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/eviction_auto.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "base/eviction_lru.h"
+#include "eviction_keys.h"
+#include "ucm/key.h"
+
+namespace ucm::base {
+namespace {
+
+// Requests of chained blocks, as an engine sends them: the same seed gives the same trace.
+using Trace = std::vector<std::vector<uint64_t>>;
+
+uint64_t block(uint64_t session, uint64_t index) {
+  return mix({session * 0x9E3779B97F4A7C15ull + index, session ^ (index << 40)});
+}
+
+// Conversations that grow turn by turn behind a few system prompts. `stay` is the chance in percent
+// that one goes on, `active` how many are open: many at once are too much for a small cache.
+Trace conversations(uint32_t seed, size_t requests, size_t active, unsigned stay) {
+  std::mt19937 random(seed);
+  struct Session {
+    uint64_t id;
+    uint64_t prompt;
+    size_t blocks;
+  };
+  std::vector<Session> open;
+  uint64_t next_id = 100;
+  Trace trace;
+  for (size_t i = 0; i < requests; ++i) {
+    if (open.size() < active || random() % 100 >= stay) {
+      if (open.size() >= active) open.erase(open.begin() + random() % open.size());
+      open.push_back({next_id++, random() % 5, 2 + random() % 12});
+    }
+    Session& session = open[std::min<size_t>(random() % open.size(), random() % open.size())];
+    std::vector<uint64_t> request;
+    for (uint64_t b = 0; b < 6; ++b) request.push_back(block(session.prompt, b));
+    for (uint64_t b = 0; b < session.blocks; ++b) request.push_back(block(session.id, b));
+    trace.push_back(std::move(request));
+    session.blocks += 1 + random() % 3;
+  }
+  return trace;
+}
+
+// A working set that is used again and again, and documents that are read once, in long runs.
+Trace documents(uint32_t seed, size_t requests) {
+  std::mt19937 random(seed);
+  Trace trace;
+  for (size_t i = 0; i < requests; ++i) {
+    const bool again = random() % 100 < 40;
+    const uint64_t id = again ? random() % 60 : 1000 + i;
+    std::vector<uint64_t> request;
+    for (uint64_t b = 0; b < (again ? 8u : 20u); ++b) request.push_back(block(id, b));
+    trace.push_back(std::move(request));
+  }
+  return trace;
+}
+
+// The share of blocks in the longest prefix that the cache holds; tails are used before heads.
+double hit_rate(const Trace& trace, EvictionPolicy& policy, uint32_t capacity) {
+  KeyCache cache(policy, capacity);
+  size_t hits = 0;
+  size_t blocks = 0;
+  for (const auto& request : trace) {
+    size_t prefix = 0;
+    while (prefix < request.size() && cache.holds(request[prefix])) ++prefix;
+    for (size_t i = prefix; i-- > 0;) cache.use(request[i]);
+    for (size_t i = request.size(); i-- > prefix;) cache.use(request[i]);
+    hits += prefix;
+    blocks += request.size();
+  }
+  return static_cast<double>(hits) / static_cast<double>(blocks);
+}
+
+size_t unique_blocks(const Trace& trace) {
+  std::set<uint64_t> keys;
+  for (const auto& request : trace) keys.insert(request.begin(), request.end());
+  return keys.size();
+}
+
+TEST(Auto, IsNeverHalfAPointWorseThanLru) {
+  const std::pair<const char*, Trace> traces[] = {
+      {"few conversations", conversations(1, 4000, 20, 97)},
+      {"many conversations", conversations(2, 4000, 150, 97)},
+      {"short conversations", conversations(3, 4000, 40, 60)},
+      {"documents", documents(4, 4000)},
+  };
+  for (const auto& [name, trace] : traces) {
+    const auto unique = static_cast<double>(unique_blocks(trace));
+    for (const double share : {0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7}) {
+      const auto capacity = static_cast<uint32_t>(unique * share);
+      LruPolicy lru(capacity);
+      AutoPolicy chosen(capacity);
+      EXPECT_GE(hit_rate(trace, chosen, capacity), hit_rate(trace, lru, capacity) - 0.005)
+          << name << ", " << capacity << " blocks";
+    }
+  }
+}
+
+TEST(Auto, LeavesLruWhereLongReadsWouldFlushIt) {
+  constexpr uint32_t kSlots = 600;
+  const Trace trace = documents(5, 4000);
+  LruPolicy lru(kSlots);
+  AutoPolicy chosen(kSlots);
+  EXPECT_GT(hit_rate(trace, chosen, kSlots), hit_rate(trace, lru, kSlots) + 0.05);
+  EXPECT_NE(chosen.leader(), "lru");
+}
+
+TEST(Auto, ReturnsToLruWhenTheLoadChangesAndLosesNoSlot) {
+  constexpr uint32_t kSlots = 600;
+  AutoPolicy chosen(kSlots);
+  Trace trace = documents(6, 3000);
+  // Everything is used twice in quick succession and never again later: what was used often in the
+  // past is worth nothing.
+  std::mt19937 random(7);
+  for (uint64_t i = 0; i < 9000; ++i) {
+    std::vector<uint64_t> request;
+    const uint64_t id = 100000 + (random() % 2 ? i : i - random() % 40);
+    for (uint64_t b = 0; b < 12; ++b) request.push_back(block(id, b));
+    trace.push_back(std::move(request));
+  }
+  hit_rate(documents(6, 3000), chosen, kSlots);
+  ASSERT_NE(chosen.leader(), "lru");
+  std::set<uint32_t> left;
+  while (const auto slot = chosen.evict([](uint32_t) { return true; })) {
+    EXPECT_TRUE(left.insert(*slot).second);
+  }
+  EXPECT_EQ(left.size(), kSlots);
+  hit_rate(trace, chosen, kSlots);
+  EXPECT_EQ(chosen.leader(), "lru");
+  left.clear();
+  while (const auto slot = chosen.evict([](uint32_t) { return true; })) {
+    EXPECT_TRUE(left.insert(*slot).second);
+  }
+  EXPECT_EQ(left.size(), kSlots);
+}
+
+TEST(ShadowCache, HitsWhatARealCacheOfItsSizeWouldHit) {
+  constexpr uint32_t kSlots = 50;
+  LruPolicy lru(kSlots);
+  KeyCache real(lru, kSlots);
+  ShadowCache shadow(std::make_unique<LruPolicy>(kSlots), kSlots);
+  std::mt19937 random(8);
+  for (int i = 0; i < 5000; ++i) {
+    const uint64_t key = std::min(random() % 200, random() % 200);
+    ASSERT_EQ(shadow.use(key), real.holds(key));
+    real.use(key);
+  }
+}
+
+TEST(ShadowCache, ShrinksAndForgets) {
+  ShadowCache shadow(std::make_unique<LruPolicy>(4), 4);
+  for (uint64_t key = 0; key < 4; ++key) EXPECT_FALSE(shadow.use(key));
+  shadow.forget(2);
+  shadow.forget(77);
+  EXPECT_FALSE(shadow.use(2));
+  shadow.resize(2);
+  EXPECT_FALSE(shadow.use(9));  // 2 and 9 are left
+  EXPECT_TRUE(shadow.use(2));
+  EXPECT_FALSE(shadow.use(3));
+  shadow.resize(1000);
+  for (const uint64_t key : {20, 21, 22, 23}) EXPECT_FALSE(shadow.use(key));
+  EXPECT_TRUE(shadow.use(20));
+  EXPECT_FALSE(shadow.use(3));
+}
+
+}  // namespace
+}  // namespace ucm::base

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "base/eviction.h"
+
+namespace ucm::base {
+
+// A cache of keys that are their own fingerprints, around a policy: what the stages do with one.
+class KeyCache {
+ public:
+  KeyCache(EvictionPolicy& policy, uint32_t capacity) : policy_(policy), keys_(capacity) {}
+
+  bool holds(uint64_t key) const { return slots_.contains(key); }
+  size_t size() const { return slots_.size(); }
+  // A use of the key; the answer is the key that left for it, if any.
+  std::optional<uint64_t> use(uint64_t key) {
+    if (const auto found = slots_.find(key); found != slots_.end()) {
+      policy_.touch(found->second);
+      return std::nullopt;
+    }
+    std::optional<uint64_t> left;
+    uint32_t slot = static_cast<uint32_t>(slots_.size());
+    if (slots_.size() == keys_.size()) {
+      slot = policy_.evict([](uint32_t) { return true; }).value();
+      left = keys_[slot];
+      slots_.erase(keys_[slot]);
+    }
+    keys_[slot] = key;
+    slots_[key] = slot;
+    policy_.insert(slot, key);
+    return left;
+  }
+
+ private:
+  EvictionPolicy& policy_;
+  std::vector<uint64_t> keys_;  // by slot
+  std::unordered_map<uint64_t, uint32_t> slots_;
+};
+
+}  // namespace ucm::base
