@@ -45,7 +45,7 @@ struct TextbookArc {
     }
     std::optional<uint64_t> left;
     if (t1.size() + t2.size() == c) {
-      const bool once = t1.size() > p;
+      const bool once = t1.size() > p || t2.empty();
       left = pop(once ? t1 : t2);
       (once ? b1 : b2).push_back(*left);
       trim();
