@@ -10,8 +10,9 @@ namespace ucm::base {
 
 // Follows whichever of lru, arc and lru2 hits most on a sample of the keys: each runs a shadow
 // cache of the sampled keys, as much smaller as the sample is, and each keeps the real slots in
-// order, so that a change of the leader loses nothing. 195 bytes a slot with all ghosts, which are
-// there once the store is full, and about 6 for shadows (a 1/64 sample; more below 65,536 slots).
+// order, so that a change of the leader loses nothing. About 176 bytes a slot with all ghosts,
+// which are there once the store is full, shadows included (a sample of 1/64; more below 65,536
+// slots).
 class AutoPolicy : public EvictionPolicy {
  public:
   explicit AutoPolicy(uint32_t capacity);
@@ -26,6 +27,7 @@ class AutoPolicy : public EvictionPolicy {
  private:
   struct Candidate {
     std::string_view name;
+    double worth;  // of a hit
     std::unique_ptr<EvictionPolicy> policy;
     std::unique_ptr<ShadowCache> shadow;
     double hits = 0;  // of the shadow; older ones fade

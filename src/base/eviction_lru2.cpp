@@ -7,7 +7,7 @@ namespace {
 // As many uses as this share of the capacity lie between two uses that count as two.
 constexpr uint32_t kWindowShare = 64;
 // Blocks of KV come back after several times the life of a slot; one ghost a slot costs 1 to 3
-// points of hit rate in small caches, four would gain half a point.
+// points of hit rate in small caches, four would gain about one.
 constexpr uint64_t kGhostsPerSlot = 2;
 
 }  // namespace
