@@ -106,7 +106,9 @@ def test_the_event_is_named_as_in_released_ucm(make):
     store.wait(store.dump_data([name(1)], [0], [[data.ctypes.data]], prerequisite_handle=0))
     store.wait(store.load_data([name(1)], [0], np.array([[back.ctypes.data]], dtype=np.uint64)))
     assert (back == data).all()
-    assert store.check(store.load_data([name(1)], [0], [[back.ctypes.data]])) in (True, False)
+    task = store.load_data([name(1)], [0], [[back.ctypes.data]])
+    assert store.check(task) in (True, False)
+    store.wait(task)  # addresses are borrowed: `back` must live until the task is done
 
 
 def test_the_native_store_has_an_address_of_its_own(make):
