@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ hypothesis_settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 hypothesis_settings.load_profile("ucm")
+
+# A shell that runs the tests in the background makes them ignore Ctrl-C, and every child inherits
+# that. Some tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GUIDES = Path(__file__).parent / "seeds"
 SMALL = {"buffer_number": 64, "prefault": False, "huge_pages": "off", "io_direct": False}

@@ -102,13 +102,16 @@ def test_a_signal_ends_it_quickly_and_leaves_nothing(tmp_path, number):
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("ucm-bench-*/store/*/FORMAT.json")):
-        assert time.monotonic() < deadline and run.poll() is None
-        time.sleep(0.05)
-    time.sleep(0.3)
-    run.send_signal(number)
-    out, err = run.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("ucm-bench-*/store/*/FORMAT.json")):
+            assert time.monotonic() < deadline and run.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)
+        run.send_signal(number)
+        out, err = run.communicate(timeout=60)
+    finally:
+        run.kill()
     assert run.returncode == 128 + number
     assert out == ""
     assert "Traceback" not in err
