@@ -34,7 +34,11 @@ def engine(tmp_path: Path) -> Path:
         (folder / "__init__.py").write_text("")
     (package / "config" / "kv_transfer.py").write_text("kv_load_failure_policy = 'fail'\n")
     (package / "entrypoints" / "cli" / "main.py").write_text(
-        "import json, os, sys\nprint(json.dumps({'argv': sys.argv[1:], 'pid': os.getpid()}))\n"
+        "import json, os, sys\n"
+        "def main():\n"
+        "    print(json.dumps({'argv': sys.argv[1:], 'pid': os.getpid()}))\n"
+        "if __name__ == '__main__':\n"
+        "    main()\n"
     )
     return package
 
