@@ -12,8 +12,7 @@ usage: ./test.sh [PART...]
 
   lint      ruff, clang-format, shell syntax
   cpp       the C++ core: build with warnings as errors, ctest, the example through find_package
-  python    the package: build, install, pytest (the rules of the house among them); types; the stubs against
-            the module
+  python    the package: build, install, pytest (the rules of the house among them); types
   engines   vLLM, this version and the one before: the connector under the real scheduler, and real engines
             with tiny models
   asan      the C++ tests with the address and undefined-behaviour sanitizers
@@ -71,8 +70,6 @@ build_example() {
     rm -rf "$folder"
 }
 
-check_stubs() { "$UCM_VENV/bin/python" -m mypy.stubtest ucm._core; }
-
 # The integrations follow interfaces that change with the engine's version and are not typed.
 check_types() { "$UCM_VENV/bin/python" -m mypy --strict python/ucm --exclude integration/; }
 
@@ -102,7 +99,6 @@ part_python() {
     need_venv
     need_package
     step "Python: pytest" run_pytest "$UCM_VENV/bin/python" tests/house tests/python tests/demo
-    step "Python: the stubs of ucm._core" check_stubs
     step "Python: types" check_types
 }
 
