@@ -58,14 +58,15 @@ class Case:
     folder: Path | None
 
 
-class CapacityType(click.ParamType):
+class CapacityType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """Blocks: 5000, 10k; or a share of the unique blocks: 5%, 0.05; or `all` of them."""
 
     name = "capacity"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Callable[[int], int]:
         if callable(value):
-            return value
+            ready: Callable[[int], int] = value
+            return ready
         text = str(value).strip()
         if text == _ALL:
             return lambda unique: unique
