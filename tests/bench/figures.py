@@ -116,7 +116,7 @@ def main() -> int:
             results += run_figures(args.program, "lookup", f"folder={folder}", f"keys={args.keys}")
     if args.only in (None, "disk"):
         results.append(disk_rounds(args.program, args.folder, args))
-    shown = [word for word in sys.argv[1:] if not word.startswith("/")]
+    shown = ["DIR" if word.startswith("/") else word for word in sys.argv[1:]]
     report = {
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python tests/bench/figures.py", *shown]),
