@@ -5,6 +5,8 @@
 
 #include <csignal>
 
+#include "base/affinity.h"
+
 namespace ucm::base {
 
 void name_this_thread(const std::string& name) {
@@ -64,6 +66,7 @@ bool WorkerGroup::take(Job* job) {
 
 void WorkerGroup::run() {
   name_this_thread(name_);
+  widen_affinity();
   if (on_start_) on_start_();
   Job job;
   while (take(&job)) {

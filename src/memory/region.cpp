@@ -6,10 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include "base/worker_group.h"
 #include "ucm/layout.h"
@@ -18,9 +21,9 @@
 namespace ucm::memory {
 namespace {
 
-// Small, so that closing and other threads' mappings never wait long for a populate call.
+// Small, so that other threads' mappings never wait long for a populate call.
 constexpr size_t kPrefaultChunk = size_t{8} << 20;
-constexpr unsigned kPrefaultThreads = 2;
+constexpr unsigned kPrefaultThreads = 8;
 constexpr size_t kDefaultHugePage = size_t{2} << 20;
 
 size_t read_number(const char* path, size_t otherwise) {
@@ -32,6 +35,11 @@ size_t read_number(const char* path, size_t otherwise) {
 // The transparent huge page size differs by base page size (512 MiB on 64 KiB-page arm64).
 size_t huge_page_bytes() {
   return read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", kDefaultHugePage);
+}
+
+unsigned prefault_threads(size_t chunks) {
+  const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
+  return static_cast<unsigned>(std::min<size_t>({kPrefaultThreads, chunks, processors}));
 }
 
 bool transparent_huge_pages_on() {
@@ -69,9 +77,8 @@ Result<std::unique_ptr<Region>> Region::make(const RegionOptions& options) {
   region->device_ = options.device;
   const bool accelerator = options.device && std::string(options.device->platform()) != "cpu";
   if (options.device) region->bind_to_node(options.device->numa_node());
-  if (options.prefault || accelerator) region->start_prefault();
+  if (options.prefault || accelerator) region->prefault();
   if (accelerator) {
-    region->join_prefault();
     UCM_TRY(options.device->register_host(region->data_, region->bytes_));
     region->pinned_ = true;
   }
@@ -126,31 +133,28 @@ void Region::bind_to_node(int node) {
   }
 }
 
-void Region::start_prefault() {
+void Region::prefault() {
+  const auto begin = std::chrono::steady_clock::now();
   const size_t chunks = (bytes_ + kPrefaultChunk - 1) / kPrefaultChunk;
-  const unsigned count = static_cast<unsigned>(std::min<size_t>(
-      {kPrefaultThreads, chunks, std::max(1u, std::thread::hardware_concurrency())}));
-  for (unsigned i = 0; i < count; ++i) {
-    prefault_threads_.emplace_back([this, chunks] {
-      base::name_this_thread("ucm-prefault");
-      for (size_t chunk = next_chunk_++; chunk < chunks && !stop_.load(); chunk = next_chunk_++) {
-        const size_t offset = chunk * kPrefaultChunk;
-        const size_t length = std::min(kPrefaultChunk, bytes_ - offset);
-        // Unlike touching, populating is safe beside threads that already use the pages.
-        if (madvise(data_ + offset, length, MADV_POPULATE_WRITE) != 0) return;
-      }
-    });
+  std::atomic<size_t> next{0};
+  {
+    base::WorkerGroup group("ucm-prefault", prefault_threads(chunks));
+    for (unsigned i = 0; i < group.threads(); ++i) {
+      group.submit(base::Lane::normal, [this, chunks, &next] {
+        for (size_t chunk = next++; chunk < chunks; chunk = next++) {
+          const size_t offset = chunk * kPrefaultChunk;
+          const size_t length = std::min(kPrefaultChunk, bytes_ - offset);
+          // Without memory, or on a kernel before 5.14, pages come when they are first used.
+          if (madvise(data_ + offset, length, MADV_POPULATE_WRITE) != 0) next = chunks;
+        }
+      });
+    }
   }
-}
-
-void Region::join_prefault() {
-  for (std::thread& thread : prefault_threads_) thread.join();
-  prefault_threads_.clear();
+  log(LogLevel::info, "memory: %zu MiB prepared in %.1f s", bytes_ >> 20,
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
 }
 
 Region::~Region() {
-  stop_ = true;
-  join_prefault();
   if (!data_) return;
   if (pinned_) {
     if (Status status = device_->unregister_host(data_); !status.ok()) {

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <memory>
-#include <thread>
-#include <vector>
 
 #include "ucm/device.h"
 #include "ucm/status.h"
@@ -21,8 +18,7 @@ struct RegionOptions {
 
 // One anonymous mapping on the largest pages this machine gives: reserved huge pages, else
 // transparent huge pages, else plain ones. Bound to the device's NUMA node where there is one and
-// registered with the device. Pre-faulting for a device that pins happens before `make` returns;
-// for plain memory it goes on in the background and stops when the region is destroyed.
+// registered with the device. Pre-faulting, by several threads, is over when `make` returns.
 class Region {
  public:
   static Result<std::unique_ptr<Region>> make(const RegionOptions& options);
@@ -39,17 +35,13 @@ class Region {
   Region() = default;
   Status map(size_t bytes, bool huge_pages);
   void bind_to_node(int node);
-  void start_prefault();
-  void join_prefault();
+  void prefault();
 
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
   size_t page_bytes_ = 4096;
   bool pinned_ = false;
   std::shared_ptr<Device> device_;
-  std::atomic<size_t> next_chunk_{0};
-  std::atomic<bool> stop_{false};
-  std::vector<std::thread> prefault_threads_;
 };
 
 // Bytes a new pool may take: half of what the machine and its control group have left.

@@ -288,7 +288,10 @@ class StoreConfig:
         stages=("Cache",),
     )
     prefault: bool | None = key(
-        "bool", "Touch all memory of the Cache at start.", default_text="true", stages=("Cache",)
+        "bool",
+        "Touch all memory of the Cache at start, so that saving does not wait for pages.",
+        default_text="on under an engine, and always where memory is pinned; else off",
+        stages=("Cache",),
     )
     transport: TransportConfig | None = key(
         "section", "The same keys grouped, as documented elsewhere.", section=TransportConfig

@@ -61,4 +61,7 @@ def open_part(
     """
     if device is not None and config.platform in (None, "auto"):
         config = dataclasses.replace(config, platform=device[0], device_id=device[1])
+    if sizes is not None and config.prefault is None:
+        # Fresh pages cost more than the copies: an engine pays at start, not inside a request.
+        config = dataclasses.replace(config, prefault=True)
     return Store(config, layout=sizes, layout_id=layout_id, read_only=read_only, rank=rank)
