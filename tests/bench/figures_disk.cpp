@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cstring>
-
 #include "figures.h"
 
 namespace ucm::bench {
@@ -11,7 +9,7 @@ std::unique_ptr<Pipeline> open_store(const Arguments& a) {
   config.spec = "Cache|Disk";
   // A small Cache: blocks flow through it, so reads come from the disk.
   config.options = {{"storage_backends", std::vector<std::string>{a.folder}},
-                    {"buffer_number", static_cast<int64_t>(4 * a.depth)},
+                    {"buffer_number", static_cast<int64_t>(a.slots())},
                     {"copy_threads", static_cast<int64_t>(a.threads)},
                     {"io_depth", a.depth},
                     {"capacity_bytes", static_cast<int64_t>(8 * a.blocks * a.block_bytes)}};
@@ -52,12 +50,7 @@ void disk_read(const Arguments& a) {
   transfer(*store, Direction::load, keys, target);
   const double seconds = now() - start;
   const double used = cpu_seconds() - cpu;
-  for (size_t i = 0; i < a.blocks; ++i) {
-    if (std::memcmp(source.at(i), target.at(i), a.block_bytes) != 0) {
-      std::fprintf(stderr, "ucm_figures: block %zu came back wrong\n", i);
-      std::exit(1);
-    }
-  }
+  check_same(source, target, a.blocks, a.block_bytes);
   print("disk-read", a, seconds, used);
 }
 
