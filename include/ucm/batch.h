@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 
+#include "ucm/digest.h"
 #include "ucm/key.h"
 #include "ucm/status.h"
 
@@ -20,6 +21,9 @@ struct Batch {
   std::span<const BlockKey> keys;
   std::span<const uint32_t> shards;      // same length as keys; empty = shard 0 everywhere
   std::span<const uintptr_t> addresses;  // keys.size() * layout.pieces()
+  // Dumps only, empty or one per row: the digest of the row's whole block, taken with the seed the
+  // stage names (Store::digest_seed), from whoever has read the bytes anyway.
+  std::span<const Digest> digests;
   // A platform event (cudaEvent_t, ...) the copies wait for before they touch the addresses; 0 =
   // none.
   uintptr_t event = 0;

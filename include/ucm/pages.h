@@ -6,10 +6,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "ucm/digest.h"
 #include "ucm/inspect.h"
 #include "ucm/key.h"
 #include "ucm/status.h"
@@ -59,6 +61,8 @@ struct PageRow {
   uint32_t bytes = 0;  // dump: payload length; load: the length the block must have
   uint32_t room = 0;
   uint32_t row = 0;  // handed back
+  // Dump: the digest of the payload with the seed of `digest_seed`, when it is known already.
+  std::optional<Digest> digest = {};
 };
 
 using PageRowDone = std::function<void(uint32_t row, const Status& status)>;
@@ -98,6 +102,8 @@ class UCM_API PageStore {
   // These blocks were used: the last one most recently.
   virtual void touch(std::span<const BlockKey> keys) = 0;
 
+  // The seed of the digest a block's payload is stored with.
+  virtual uint64_t digest_seed(const BlockKey& key) const = 0;
   virtual PageStoreStats stats() const = 0;
   virtual uint64_t slot_bytes() const = 0;
   // Later calls end `unavailable`. False when the storage did not answer within `timeout`: rows

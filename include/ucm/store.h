@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "ucm/batch.h"
@@ -34,6 +35,11 @@ class UCM_API Store {
   // Never null. A batch that does not fit the layout gives a finished task with invalid_argument.
   virtual TaskPtr load(const Batch& batch) = 0;
   virtual TaskPtr dump(const Batch& batch) = 0;
+
+  // The seed of the XXH3-128 digest this stage stores of a block's payload. A caller that copies
+  // the payload can take the digest on the way and hand it over with the dump (Batch::digests), so
+  // that the bytes are read once. Empty: the stage takes its digests itself.
+  virtual std::optional<uint64_t> digest_seed(const BlockKey&) const { return {}; }
 
   // Forgets the blocks in every stage. Blocks that are absent are no error.
   virtual Status remove(std::span<const BlockKey> keys) = 0;

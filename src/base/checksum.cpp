@@ -2,6 +2,7 @@
 #include "base/checksum.h"
 
 #include "base/checksum_isa.h"
+#include "base/digest_stream.h"
 
 namespace ucm::base {
 namespace {
@@ -9,16 +10,22 @@ namespace {
 struct Kernels {
   Digest (*digest_128)(const void*, size_t, uint64_t);
   uint64_t (*digest_64)(const void*, size_t, uint64_t);
+  void (*start_stream)(void*, uint64_t);
+  void (*add_to_stream)(void*, const void*, size_t);
+  Digest (*end_stream)(const void*);
 };
+
+#define UCM_KERNELS(isa) \
+  {isa::digest_128, isa::digest_64, isa::start_stream, isa::add_to_stream, isa::end_stream}
 
 Kernels pick() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) {
-    return {avx512::digest_128, avx512::digest_64};
+    return UCM_KERNELS(avx512);
   }
-  if (__builtin_cpu_supports("avx2")) return {avx2::digest_128, avx2::digest_64};
+  if (__builtin_cpu_supports("avx2")) return UCM_KERNELS(avx2);
 #endif
-  return {generic::digest_128, generic::digest_64};
+  return UCM_KERNELS(generic);
 }
 
 const Kernels& kernels() {
@@ -35,5 +42,13 @@ Digest digest_128(const void* data, size_t bytes, uint64_t seed) {
 uint64_t digest_64(const void* data, size_t bytes, uint64_t seed) {
   return kernels().digest_64(data, bytes, seed);
 }
+
+DigestStream::DigestStream(uint64_t seed) { kernels().start_stream(state_, seed); }
+
+void DigestStream::add(const void* data, size_t bytes) {
+  kernels().add_to_stream(state_, data, bytes);
+}
+
+Digest DigestStream::digest() const { return kernels().end_stream(state_); }
 
 }  // namespace ucm::base

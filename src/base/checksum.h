@@ -4,14 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ucm/digest.h"
+
 namespace ucm::base {
 
-// A 128-bit XXH3 digest, as two little-endian words.
-struct Digest {
-  uint64_t low = 0;
-  uint64_t high = 0;
-  friend bool operator==(const Digest&, const Digest&) = default;
-};
+using ucm::Digest;
 
 // XXH3-128 and XXH3-64 of `bytes` bytes, by the fastest instruction set of this processor. The
 // result is the same on every machine.

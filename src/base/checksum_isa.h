@@ -8,6 +8,9 @@
   namespace ucm::base::isa {                                         \
   Digest digest_128(const void* data, size_t bytes, uint64_t seed);  \
   uint64_t digest_64(const void* data, size_t bytes, uint64_t seed); \
+  void start_stream(void* state, uint64_t seed);                     \
+  void add_to_stream(void* state, const void* data, size_t bytes);   \
+  Digest end_stream(const void* state);                              \
   }
 
 UCM_DECLARE_CHECKSUM(generic)

@@ -3,7 +3,9 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <csignal>
+#include <system_error>
 
 #include "base/affinity.h"
 
@@ -14,15 +16,29 @@ void name_this_thread(const std::string& name) {
 }
 
 WorkerGroup::WorkerGroup(std::string name, unsigned threads, std::function<void()> on_start)
-    : name_(std::move(name)), on_start_(std::move(on_start)) {
+    : name_(std::move(name)), on_start_(std::move(on_start)), limit_(std::max(1u, threads)) {
+  threads_.reserve(limit_);
+  const std::lock_guard lock(mutex_);
+  start_thread();
+}
+
+// The lock is held: the new thread looks for a job when it is let go.
+void WorkerGroup::start_thread() {
   // Signals belong to the application: ours are blocked in our threads so that Ctrl-C and the
   // engine's handlers run on the engine's own threads.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  threads_.reserve(threads);
-  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
+  try {
+    threads_.emplace_back([this] { run(); });
+    ++idle_;
+  } catch (const std::system_error&) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (threads_.empty()) throw;
+    limit_ = static_cast<unsigned>(threads_.size());
+    return;
+  }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
@@ -31,6 +47,8 @@ bool WorkerGroup::submit(Lane lane, Job job) {
     const std::lock_guard lock(mutex_);
     if (closed_) return false;
     lanes_[static_cast<size_t>(lane)].push_back(std::move(job));
+    ++queued_;
+    if (queued_ > idle_ && threads_.size() < limit_) start_thread();
   }
   ready_.notify_one();
   return true;
@@ -49,16 +67,18 @@ void WorkerGroup::close() {
 
 size_t WorkerGroup::queued() const {
   const std::lock_guard lock(mutex_);
-  return lanes_[0].size() + lanes_[1].size();
+  return queued_;
 }
 
 bool WorkerGroup::take(Job* job) {
   std::unique_lock lock(mutex_);
-  ready_.wait(lock, [this] { return closed_ || !lanes_[0].empty() || !lanes_[1].empty(); });
+  ready_.wait(lock, [this] { return closed_ || queued_ > 0; });
   for (std::deque<Job>& lane : lanes_) {
     if (lane.empty()) continue;
     *job = std::move(lane.front());
     lane.pop_front();
+    --queued_;
+    --idle_;
     return true;
   }
   return false;
@@ -72,6 +92,8 @@ void WorkerGroup::run() {
   while (take(&job)) {
     job();
     job = nullptr;
+    const std::lock_guard lock(mutex_);
+    ++idle_;
   }
 }
 

@@ -12,26 +12,31 @@
 
 namespace ucm::base {
 
-// Which jobs go first: everything somebody waits for (loads) before everything else (dumps).
-enum class Lane : unsigned char { urgent, normal };
+// Which jobs go first: short questions, then what somebody waits for (loads), then the rest
+// (dumps).
+enum class Lane : unsigned char { question, urgent, normal };
 
-// A fixed number of named threads that run jobs. Idle threads sleep. Jobs must not throw.
+// Named threads that run jobs: one from the start, more (up to `threads`) when jobs find none idle.
+// Idle threads sleep. Jobs must not throw.
 // `close` runs what is queued, then joins; submitting after `close` answers false and the job is
 // dropped. Thread-safe.
 class WorkerGroup {
  public:
   using Job = std::function<void()>;
 
-  // `on_start` runs first on each thread (bind a device, lower a priority).
+  // `on_start` runs first on each thread (bind a device, lower a priority). Throws when the system
+  // has no thread left; later ones that can not be had are done without.
   WorkerGroup(std::string name, unsigned threads, std::function<void()> on_start = {});
   ~WorkerGroup() { close(); }
 
   bool submit(Lane lane, Job job);
   void close();
   size_t queued() const;
-  unsigned threads() const { return static_cast<unsigned>(threads_.size()); }
+  // How many there may be.
+  unsigned threads() const { return limit_; }
 
  private:
+  void start_thread();
   void run();
   bool take(Job* job);
 
@@ -39,7 +44,10 @@ class WorkerGroup {
   const std::function<void()> on_start_;
   mutable std::mutex mutex_;
   std::condition_variable ready_;
-  std::array<std::deque<Job>, 2> lanes_;
+  std::array<std::deque<Job>, 3> lanes_;
+  size_t queued_ = 0;
+  size_t idle_ = 0;  // threads that run no job
+  unsigned limit_;
   bool closed_ = false;
   std::vector<std::thread> threads_;
 };

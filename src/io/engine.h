@@ -39,10 +39,12 @@ struct EngineOptions {
   unsigned threads = 4;              // of the thread engine
   unsigned depth = 32;               // requests in flight
   size_t inflight_bytes = 64 << 20;  // bytes in flight; one request may always run
+  bool register_memory = true;  // files and lasting memory with the ring, where the kernel lets
 };
 
-// Moves bytes between memory and files in the background. Reads go before writes. `done` runs on a
-// thread of the engine, which sleeps when idle. Thread-safe.
+// Moves bytes between memory and files in the background. Reads go before writes; small requests
+// that lie behind each other in a file may be moved by one call. `done` runs on a thread of the
+// engine, which sleeps when idle. Thread-safe.
 class Engine {
  public:
   virtual ~Engine() = default;

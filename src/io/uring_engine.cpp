@@ -14,7 +14,8 @@
 #include <vector>
 
 #include "base/worker_group.h"
-#include "io/request_run.h"
+#include "io/flight.h"
+#include "io/ring_tables.h"
 
 namespace ucm::io {
 namespace {
@@ -55,7 +56,8 @@ class UringLoop {
         // Some room stays for reads that come while the disk is full of writes.
         write_depth_(std::max(1u, depth_ - depth_ / 8)),
         max_bytes_(options.inflight_bytes),
-        wake_fd_(::eventfd(0, EFD_CLOEXEC)) {}
+        wake_fd_(::eventfd(0, EFD_CLOEXEC)),
+        register_memory_(options.register_memory) {}
   ~UringLoop() {
     if (wake_fd_ >= 0) ::close(wake_fd_);
   }
@@ -77,6 +79,7 @@ class UringLoop {
     }
     ready->set_value(error);
     if (error != 0) return;
+    tables_.open(&ring_, register_memory_);
     working_for = &queues;
     while (step()) {
     }
@@ -106,75 +109,133 @@ class UringLoop {
   }
 
   bool start_queued() {
-    std::vector<RunPtr> starting;
+    std::vector<FlightPtr> starting;
     starting.swap(again_);
-    const size_t retried = starting.size();
+    std::vector<RunPtr> cancelled;
     {
       const std::lock_guard lock(queues.mutex);
       if (queues.closed && queues.outstanding == 0) return false;
-      while (!queues.reads.empty() && fits(*queues.reads.front())) {
-        starting.push_back(count_in(queues.pop(&queues.reads)));
-      }
-      while (!queues.writes.empty() && writes_ < write_depth_ && fits(*queues.writes.front())) {
-        starting.push_back(count_in(queues.pop(&queues.writes)));
-      }
+      take(&queues.reads, &starting, &cancelled);
+      take(&queues.writes, &starting, &cancelled);
     }
-    for (size_t i = 0; i < starting.size(); ++i) {
-      if (i >= retried && starting[i]->cancelled()) {
-        end(std::move(starting[i]), {0, ECANCELED});
-      } else {
-        start(std::move(starting[i]));
-      }
-    }
+    for (RunPtr& run : cancelled) ended_.push_back({std::move(run), {0, ECANCELED}});
+    for (FlightPtr& flight : starting) start(std::move(flight));
     return true;
   }
 
+  // Moves what may start now out of a queue; requests that lie behind each other go together.
+  void take(std::deque<RunPtr>* queue, std::vector<FlightPtr>* starting,
+            std::vector<RunPtr>* cancelled) {
+    while (!queue->empty() && fits(*queue->front())) {
+      RunPtr run = queues.pop(queue);
+      if (run->cancelled()) {
+        cancelled->push_back(std::move(run));
+        continue;
+      }
+      auto flight = std::make_unique<Flight>(std::move(run));
+      while (!queue->empty() && flight->takes(*queue->front()) && !queue->front()->cancelled()) {
+        flight->append(queues.pop(queue));
+      }
+      count_in(*flight);
+      starting->push_back(std::move(flight));
+    }
+  }
+
   bool fits(const RequestRun& run) const {
+    if (run.request.write && writes_ >= write_depth_) return false;
     return inflight_ == 0 ||
            (inflight_ < depth_ && inflight_bytes_ + run.request.bytes <= max_bytes_);
   }
 
-  RunPtr count_in(RunPtr run) {
+  void count_in(const Flight& flight) {
     ++inflight_;
-    inflight_bytes_ += run->request.bytes;
-    if (run->request.write) ++writes_;
-    return run;
+    inflight_bytes_ += flight.bytes;
+    if (flight.write()) ++writes_;
   }
 
-  void end(RunPtr run, const Transferred& result) {
+  void count_out(const Flight& flight) {
     --inflight_;
-    inflight_bytes_ -= run->request.bytes;
-    if (run->request.write) --writes_;
-    ended_.push_back({std::move(run), result});
+    inflight_bytes_ -= flight.bytes;
+    if (flight.write()) --writes_;
   }
 
-  void start(RunPtr run) {
-    const FaultEffect effect = run->next_fault();
+  void start(FlightPtr flight) {
+    const FaultEffect effect =
+        flight->joined() ? FaultEffect() : flight->runs.front()->next_fault();
     if (effect.error != 0) {
-      answered(std::move(run), -effect.error);
+      answered(std::move(flight), -effect.error);
       return;
     }
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     if (!sqe) {
-      again_.push_back(std::move(run));
+      again_.push_back(std::move(flight));
       return;
     }
-    const Request& request = run->request;
-    const auto bytes = static_cast<unsigned>(run->next_bytes(effect.cut));
-    if (request.write) {
-      io_uring_prep_write(sqe, request.file->fd(), run->next_buffer(), bytes, run->next_offset());
+    const RequestRun& first = *flight->runs.front();
+    if (flight->parts.size() > 1) {
+      prepare_parts(sqe, *flight);
     } else {
-      io_uring_prep_read(sqe, request.file->fd(), run->next_buffer(), bytes, run->next_offset());
+      const size_t bytes = flight->joined() ? flight->bytes : first.next_bytes(effect.cut);
+      prepare_range(sqe, first, static_cast<unsigned>(bytes));
     }
-    io_uring_sqe_set_data(sqe, run.release());
+    if (const int file = tables_.file(first.request.file); file >= 0) {
+      sqe->fd = file;
+      sqe->flags |= IOSQE_FIXED_FILE;
+    }
+    io_uring_sqe_set_data(sqe, flight.release());
   }
 
-  void answered(RunPtr run, int64_t answer) {
-    Transferred result;
-    if (run->advance(answer, &result)) {
-      end(std::move(run), result);
+  static void prepare_parts(io_uring_sqe* sqe, const Flight& flight) {
+    const Request& request = flight.runs.front()->request;
+    const auto count = static_cast<unsigned>(flight.parts.size());
+    if (request.write) {
+      io_uring_prep_writev(sqe, request.file->fd(), flight.parts.data(), count, request.offset);
     } else {
-      again_.push_back(std::move(run));
+      io_uring_prep_readv(sqe, request.file->fd(), flight.parts.data(), count, request.offset);
+    }
+  }
+
+  void prepare_range(io_uring_sqe* sqe, const RequestRun& run, unsigned bytes) {
+    const Request& request = run.request;
+    const int fd = request.file->fd();
+    const int buffer = tables_.buffer(run.next_buffer(), bytes);
+    if (buffer >= 0 && request.write) {
+      io_uring_prep_write_fixed(sqe, fd, run.next_buffer(), bytes, run.next_offset(), buffer);
+    } else if (buffer >= 0) {
+      io_uring_prep_read_fixed(sqe, fd, run.next_buffer(), bytes, run.next_offset(), buffer);
+    } else if (request.write) {
+      io_uring_prep_write(sqe, fd, run.next_buffer(), bytes, run.next_offset());
+    } else {
+      io_uring_prep_read(sqe, fd, run.next_buffer(), bytes, run.next_offset());
+    }
+  }
+
+  void answered(FlightPtr flight, int64_t answer) {
+    if (flight->joined()) {
+      answered_together(std::move(flight), answer);
+      return;
+    }
+    Transferred result;
+    RunPtr& run = flight->runs.front();
+    if (run->advance(answer, &result)) {
+      count_out(*flight);
+      ended_.push_back({std::move(run), result});
+    } else {
+      again_.push_back(std::move(flight));
+    }
+  }
+
+  void answered_together(FlightPtr flight, int64_t answer) {
+    count_out(*flight);
+    const bool all = answer == static_cast<int64_t>(flight->bytes);
+    for (RunPtr& run : flight->runs) {
+      if (all) {
+        const size_t bytes = run->request.bytes;
+        ended_.push_back({std::move(run), {bytes, 0}});
+      } else {
+        again_.push_back(std::make_unique<Flight>(std::move(run)));
+        count_in(*again_.back());
+      }
     }
   }
 
@@ -192,9 +253,9 @@ class UringLoop {
     unsigned count = 0;
     io_uring_for_each_cqe(&ring_, head, cqe) {
       ++count;
-      auto* run = static_cast<RequestRun*>(io_uring_cqe_get_data(cqe));
-      if (run) {
-        answered(RunPtr(run), cqe->res);
+      auto* flight = static_cast<Flight*>(io_uring_cqe_get_data(cqe));
+      if (flight) {
+        answered(FlightPtr(flight), cqe->res);
       } else {
         wake_armed_ = false;
       }
@@ -216,13 +277,15 @@ class UringLoop {
   const unsigned write_depth_;
   const size_t max_bytes_;
   const int wake_fd_;
+  const bool register_memory_;
   io_uring ring_ = {};
+  RingTables tables_;
   uint64_t wake_count_ = 0;
   bool wake_armed_ = false;
   unsigned inflight_ = 0;
   unsigned writes_ = 0;
   size_t inflight_bytes_ = 0;
-  std::vector<RunPtr> again_;
+  std::vector<FlightPtr> again_;
   std::vector<Ended> ended_;
 };
 

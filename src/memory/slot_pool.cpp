@@ -3,6 +3,7 @@
 #include <mutex>
 #include <vector>
 
+#include "base/lasting_memory.h"
 #include "memory/region.h"
 #include "ucm/layout.h"
 #include "ucm/memory.h"
@@ -27,7 +28,10 @@ ProcessTotals& totals() {
 class SlotPool : public Pool {
  public:
   SlotPool(std::unique_ptr<memory::Region> region, size_t slot_bytes, size_t slots)
-      : region_(std::move(region)), slot_bytes_(slot_bytes), slots_(slots) {
+      : region_(std::move(region)),
+        slot_bytes_(slot_bytes),
+        slots_(slots),
+        announced_(base::announce_memory(region_->data(), slot_bytes * slots, slot_bytes)) {
     free_.reserve(slots);
     for (size_t i = slots; i > 0; --i) free_.push_back(static_cast<uint32_t>(i - 1));
     ProcessTotals& t = totals();
@@ -38,6 +42,7 @@ class SlotPool : public Pool {
   }
 
   ~SlotPool() override {
+    base::withdraw_memory(announced_);
     ProcessTotals& t = totals();
     const std::lock_guard lock(t.mutex);
     t.stats.total_bytes -= region_->bytes();
@@ -89,6 +94,7 @@ class SlotPool : public Pool {
   const std::unique_ptr<memory::Region> region_;
   const size_t slot_bytes_;
   const size_t slots_;
+  const uint64_t announced_;
   mutable std::mutex mutex_;
   std::vector<uint32_t> free_;
   size_t peak_ = 0;

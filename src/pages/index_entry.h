@@ -36,10 +36,14 @@ inline uint32_t use_stamp(uint64_t now_ns) {
   return now_ns > kUseEpochNs ? static_cast<uint32_t>((now_ns - kUseEpochNs) / kUseUnitNs) : 0;
 }
 
+inline uint64_t payload_seed(const BlockKey& key, uint64_t store_seed) {
+  return mix(key) ^ store_seed;
+}
+
 // The digest depends on the key and the store, so bytes in a wrong place never fit.
 inline base::Digest payload_digest(const void* data, size_t bytes, const BlockKey& key,
                                    uint64_t store_seed) {
-  return base::digest_128(data, bytes, mix(key) ^ store_seed);
+  return base::digest_128(data, bytes, payload_seed(key, store_seed));
 }
 
 inline uint32_t entry_check(const IndexEntry& entry, uint64_t store_seed) {

@@ -162,6 +162,11 @@ Status ReaderStore::remove(std::span<const BlockKey>) {
   return make_status(Code::unsupported, "%s is open for reading only", options_.path.c_str());
 }
 
+uint64_t ReaderStore::digest_seed(const BlockKey& key) const {
+  const ViewPtr current = view();
+  return current ? payload_seed(key, current->format.seed()) : 0;
+}
+
 void ReaderStore::touch(std::span<const BlockKey>) {}
 
 PageStoreStats ReaderStore::stats() const {

@@ -26,6 +26,7 @@ class ReaderStore final : public PageStore, public std::enable_shared_from_this<
   void touch(std::span<const BlockKey> keys) override;
   PageStoreStats stats() const override;
   uint64_t slot_bytes() const override { return slot_bytes_; }
+  uint64_t digest_seed(const BlockKey& key) const override;
   bool close(std::chrono::milliseconds timeout) override;
 
  private:

@@ -129,8 +129,9 @@ void WriterStore::start_writes(std::vector<WritePtr> writes, Consequences* after
   engine_.submit(requests);
   // The digest is taken while the disk is busy with the bytes.
   for (const WritePtr& write : writes) {
-    write->entry.digest =
-        payload_digest(write->row.data, write->row.bytes, write->row.key, format_.seed());
+    write->entry.digest = write->row.digest ? *write->row.digest
+                                            : payload_digest(write->row.data, write->row.bytes,
+                                                             write->row.key, format_.seed());
     part_ended(write);
   }
 }

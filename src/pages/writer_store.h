@@ -34,6 +34,9 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   void touch(std::span<const BlockKey> keys) override;
   PageStoreStats stats() const override;
   uint64_t slot_bytes() const override { return format_.slot_bytes; }
+  uint64_t digest_seed(const BlockKey& key) const override {
+    return payload_seed(key, format_.seed());
+  }
   bool close(std::chrono::milliseconds timeout) override;
 
  private:

@@ -25,6 +25,7 @@ void send(Store& stage, Direction direction, SentBatch rows,
   Batch batch;
   batch.keys = sending->rows.keys;
   batch.addresses = sending->rows.addresses;
+  batch.digests = sending->rows.digests;
   batch.on_row = [sending](uint32_t row, const Status& status) {
     sending->reported[row] = 1;
     sending->on_row(row, status);

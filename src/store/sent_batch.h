@@ -13,6 +13,7 @@ namespace ucm {
 struct SentBatch {
   std::vector<BlockKey> keys;
   std::vector<uintptr_t> addresses;
+  std::vector<Digest> digests;  // empty or one per row, see Batch::digests
 
   void add(const BlockKey& key, uintptr_t address) {
     keys.push_back(key);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/copier.h"
 
+#include <algorithm>
 #include <string_view>
 
+#include "base/digest_stream.h"
 #include "transport/copy_plan.h"
 #include "ucm/log.h"
 
@@ -11,6 +13,8 @@ namespace {
 
 constexpr size_t kHostJobBytes = size_t{4} << 20;
 constexpr size_t kDeviceJobBytes = size_t{32} << 20;
+// What is digested and then copied while it is still in the processor's first caches.
+constexpr size_t kDigestStep = size_t{64} << 10;
 
 // The copier a worker thread belongs to is fixed for its life, so its streams can be found here.
 thread_local void* t_streams = nullptr;
@@ -19,7 +23,8 @@ thread_local void* t_streams = nullptr;
 
 Copier::Copier(std::shared_ptr<Device> device, unsigned threads)
     : device_(std::move(device)),
-      job_bytes_(std::string_view(device_->platform()) == "cpu" ? kHostJobBytes : kDeviceJobBytes),
+      on_host_(std::string_view(device_->platform()) == "cpu"),
+      job_bytes_(on_host_ ? kHostJobBytes : kDeviceJobBytes),
       workers_("ucm-copy", threads) {}
 
 bool Copier::submit(Direction direction, std::vector<CopyPiece> pieces, uintptr_t event,
@@ -33,6 +38,43 @@ bool Copier::submit(Direction direction, std::vector<CopyPiece> pieces, uintptr_
     }
     done(copy(direction, &pieces, event));
   });
+}
+
+bool Copier::submit_digested(std::vector<CopyPiece> pieces, size_t row_pieces,
+                             std::shared_ptr<std::vector<Digest>> digests, uintptr_t event,
+                             std::function<bool()> skip, Done done) {
+  return workers_.submit(base::Lane::normal, [this, pieces = std::move(pieces), row_pieces,
+                                              digests = std::move(digests), event,
+                                              skip = std::move(skip), done = std::move(done)] {
+    if (skip && skip()) {
+      done(make_status(Code::cancelled, "transport: cancelled before the copy started"));
+      return;
+    }
+    done(copy_digested(pieces, row_pieces, event, digests.get()));
+  });
+}
+
+Status Copier::copy_digested(std::span<const CopyPiece> pieces, size_t row_pieces, uintptr_t event,
+                             std::vector<Digest>* digests) {
+  Status status;
+  Streams* streams = thread_streams(&status);
+  if (!streams) return status;
+  UCM_TRY(device_->wait_event(streams->dump, event));
+  for (size_t row = 0; row < digests->size(); ++row) {
+    base::DigestStream digest((*digests)[row].low);
+    for (const CopyPiece& piece : pieces.subspan(row * row_pieces, row_pieces)) {
+      for (size_t at = 0; at < piece.bytes; at += kDigestStep) {
+        const CopyPiece step = {static_cast<std::byte*>(piece.dst) + at,
+                                static_cast<const std::byte*>(piece.src) + at,
+                                std::min(kDigestStep, piece.bytes - at)};
+        UCM_TRY(device_->copy(streams->dump, Direction::dump, {&step, 1}));
+        // Of the bytes that were copied, whatever the caller does to its own meanwhile.
+        digest.add(step.dst, step.bytes);
+      }
+    }
+    (*digests)[row] = digest.digest();
+  }
+  return device_->synchronize(streams->dump);
 }
 
 Status Copier::copy(Direction direction, std::vector<CopyPiece>* pieces, uintptr_t event) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <thread>
@@ -26,6 +27,12 @@ struct Arguments {
   unsigned threads = 2;
   int64_t depth = 8;
   size_t keys = 1 << 20;
+  bool direct = false;
+
+  // Slots of the staging pool: twice what is in flight, but at least 64 MiB.
+  size_t slots() const {
+    return std::max<size_t>(static_cast<size_t>(4 * depth), (size_t{64} << 20) / block_bytes);
+  }
 };
 
 inline double now() {
@@ -43,6 +50,43 @@ inline double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
 }
+
+// Wall and CPU time of a stretch of work, from construction to `stop`.
+struct Stretch {
+  double seconds = -now();
+  double cpu = -cpu_seconds();
+  void stop() {
+    seconds += now();
+    cpu += cpu_seconds();
+  }
+};
+
+// Rounds of our work beside a limit taken right before: the ratio of a round is ours / limit in
+// time, so 1.2 means 1.2 times as long.
+struct Series {
+  std::vector<double> limits;
+  std::vector<double> ours;
+  std::vector<double> ratios;
+  std::vector<double> cpus;
+
+  void add(double limit, const Stretch& stretch) {
+    limits.push_back(limit);
+    ours.push_back(stretch.seconds);
+    ratios.push_back(stretch.seconds / limit);
+    cpus.push_back(stretch.cpu);
+  }
+  std::string text(const std::string& name, double gigabytes) const {
+    const auto [least, most] = std::minmax_element(ratios.begin(), ratios.end());
+    char line[400];
+    std::snprintf(line, sizeof line,
+                  "\"%s_GBps\": %.3f, \"bare_%s_GBps\": %.3f, \"%s_time_over_bare\": %.3f, "
+                  "\"%s_time_over_bare_spread\": [%.3f, %.3f], \"%s_cpu_s_per_GB\": %.3f",
+                  name.c_str(), gigabytes / median(ours), name.c_str(), gigabytes / median(limits),
+                  name.c_str(), median(ratios), name.c_str(), *least, *most, name.c_str(),
+                  median(cpus) / gigabytes);
+    return line;
+  }
+};
 
 inline BlockKey bench_key(uint64_t number) {
   uint64_t x = (number + 1) * 0x9E3779B97F4A7C15ull;
@@ -104,9 +148,20 @@ inline void transfer(Store& store, Direction direction, const std::vector<BlockK
   must(task->wait(std::chrono::seconds(120)));
 }
 
+inline void check_same(const BlockMemory& source, const BlockMemory& target, size_t blocks,
+                       size_t bytes) {
+  for (size_t i = 0; i < blocks; ++i) {
+    if (std::memcmp(source.at(i), target.at(i), bytes) == 0) continue;
+    std::fprintf(stderr, "ucm_figures: block %zu came back wrong\n", i);
+    std::exit(1);
+  }
+}
+
 void cache_figures(const Arguments& arguments);
 void disk_write(const Arguments& arguments);
 void disk_read(const Arguments& arguments);
 void lookup_figures(const Arguments& arguments);
+void posix_figures(const Arguments& arguments);
+void idle_figures(const Arguments& arguments);
 
 }  // namespace ucm::bench

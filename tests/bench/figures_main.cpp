@@ -10,8 +10,9 @@ namespace {
 
 void usage() {
   std::fprintf(stderr,
-               "usage: ucm_figures cache|disk-write|disk-read|lookup [folder=DIR] [block_bytes=N] "
-               "[blocks=N] [rounds=N] [threads=N] [depth=N] [keys=N]\n");
+               "usage: ucm_figures cache|disk-write|disk-read|idle|lookup|posix [folder=DIR] "
+               "[block_bytes=N] [blocks=N] [rounds=N] [threads=N] [depth=N] [keys=N] "
+               "[direct=0|1]\n");
   std::exit(2);
 }
 
@@ -31,6 +32,7 @@ void parse(const char* word, ucm::bench::Arguments* arguments) {
       {"threads", [&](size_t n) { arguments->threads = static_cast<unsigned>(n); }},
       {"depth", [&](size_t n) { arguments->depth = static_cast<int64_t>(n); }},
       {"keys", [&](size_t n) { arguments->keys = n; }},
+      {"direct", [&](size_t n) { arguments->direct = n != 0; }},
   };
   const auto found = numbers.find(key);
   if (found == numbers.end()) usage();
@@ -44,16 +46,13 @@ int main(int argc, char** argv) {
   ucm::bench::Arguments arguments;
   for (int i = 2; i < argc; ++i) parse(argv[i], &arguments);
   const std::string what = argv[1];
-  if (what == "cache") {
-    ucm::bench::cache_figures(arguments);
-  } else if (what == "disk-write") {
-    ucm::bench::disk_write(arguments);
-  } else if (what == "disk-read") {
-    ucm::bench::disk_read(arguments);
-  } else if (what == "lookup") {
-    ucm::bench::lookup_figures(arguments);
-  } else {
-    usage();
-  }
+  const std::map<std::string, void (*)(const ucm::bench::Arguments&)> figures = {
+      {"cache", ucm::bench::cache_figures},   {"disk-write", ucm::bench::disk_write},
+      {"disk-read", ucm::bench::disk_read},   {"idle", ucm::bench::idle_figures},
+      {"lookup", ucm::bench::lookup_figures}, {"posix", ucm::bench::posix_figures},
+  };
+  const auto found = figures.find(what);
+  if (found == figures.end()) usage();
+  found->second(arguments);
   return 0;
 }

@@ -273,7 +273,7 @@ class StoreConfig:
     copy_threads: int | None = key(
         "int",
         "Threads (with a device: streams) that copy between the caller's memory and the Cache.",
-        default_text="as many as processors, at most 4",
+        default_text="as many as processors, at most 2",
         minimum=1,
         maximum=64,
         stages=("Cache",),

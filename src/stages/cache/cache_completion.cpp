@@ -32,7 +32,7 @@ void CacheFlow::shard_copied(const CopyRow& copied, const Status& status, Work* 
   }
   ++filling.copied;
   if (filling.copied == parts_.layout.shards()) {
-    complete_dump(copied.row, copied.slot, work);
+    complete_dump(copied, work);
   } else {
     // Staged; the row that completes the block carries its durability.
     work->finished.emplace_back(copied.row, Status());
@@ -57,10 +57,11 @@ void CacheFlow::fail_filling(uint32_t slot, Work* work) {
   release_waiters(std::move(node.mapped().waiters), slot, node.mapped().failure, work);
 }
 
-void CacheFlow::complete_dump(const Row& last, uint32_t slot, Work* work) {
+void CacheFlow::complete_dump(const CopyRow& last, Work* work) {
+  const uint32_t slot = last.slot;
   auto node = fillings_.extract(slot);
   parts_.slots->make_ready(slot);
-  Write write{slot, {last}};
+  Write write{slot, last.digest, {last.row}};
   std::vector<Row> loads;
   for (Row& waiter : node.mapped().waiters) {
     (waiter.direction() == Direction::dump ? write.rows : loads).push_back(std::move(waiter));

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -61,9 +62,11 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   struct CopyRow {
     Row row;
     uint32_t slot;
+    std::optional<Digest> digest = {};  // of a dumped block, when it was taken while copying
   };
   struct Write {
     uint32_t slot;
+    std::optional<Digest> digest;
     std::vector<Row> rows;  // finished with the outcome of the write
   };
   struct Work {
@@ -89,7 +92,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void shard_copied(const CopyRow& copied, const Status& status, Work* work);
   void finish_twins(Filling* filling, uint32_t shard, Work* work);
   void fail_filling(uint32_t slot, Work* work);
-  void complete_dump(const Row& last, uint32_t slot, Work* work);
+  void complete_dump(const CopyRow& last, Work* work);
   void complete_fetch(uint32_t slot, const Status& status, Work* work);
   void release_waiters(std::vector<Row> waiters, uint32_t slot, const Status& status, Work* work);
   // Events from the copier and the stage below.
@@ -103,6 +106,10 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void act(Work work);
   void submit_copies(const std::vector<CopyRow>& copies);
   void submit_copy_job(std::vector<CopyRow> rows);
+  bool submit_digested_job(const std::shared_ptr<std::vector<CopyRow>>& rows,
+                           std::vector<CopyPiece> pieces, std::vector<Digest> seeds);
+  // The seeds of the rows' digests (in `low`); empty where digests are not taken while copying.
+  std::vector<Digest> digest_seeds(const std::vector<CopyRow>& rows) const;
   void append_pieces(const CopyRow& copy, std::vector<CopyPiece>* pieces) const;
   void submit_fetches(const std::vector<uint32_t>& slots);
   void submit_writes(std::vector<Write> writes);

@@ -36,7 +36,7 @@ Result<CacheOptions> CacheOptions::read(const Options& options) {
     return make_status(Code::invalid_argument, "option cache.copy_threads: expected 0 to 64");
   }
   if (o.copy_threads == 0) {
-    o.copy_threads = std::clamp(std::thread::hardware_concurrency(), 1u, 4u);
+    o.copy_threads = std::clamp(std::thread::hardware_concurrency(), 1u, 2u);
   }
   double timeout_s = 30;
   UCM_TRY(reader.read("timeout_s", &timeout_s));

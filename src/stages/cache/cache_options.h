@@ -22,7 +22,7 @@ struct CacheOptions {
   bool prefault = false;
   bool huge_pages = true;
   std::string eviction_policy = "auto";
-  uint32_t copy_threads = 0;  // 0 = up to 4, as many as there are processors
+  uint32_t copy_threads = 0;  // 0 = up to 2, as many as there are processors
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);
 
   static constexpr std::array<std::string_view, 10> kKeys = {

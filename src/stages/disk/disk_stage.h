@@ -27,6 +27,7 @@ class DiskStage final : public Store {
   Status prefetch(std::span<const BlockKey> keys) override;
   TaskPtr load(const Batch& batch) override;
   TaskPtr dump(const Batch& batch) override;
+  std::optional<uint64_t> digest_seed(const BlockKey& key) const override;
   Status remove(std::span<const BlockKey> keys) override;
   void close() override;
 
@@ -56,7 +57,7 @@ class DiskStage final : public Store {
   const std::shared_ptr<StageMetrics> metrics_;
   std::atomic<uint64_t> next_backend_{0};
   std::atomic<bool> closed_{false};
-  std::shared_mutex mutex_;
+  mutable std::shared_mutex mutex_;
   std::shared_ptr<const Stores> stores_;
   std::vector<std::string> known_paths_;  // of stores_, when reading only
   std::atomic<int64_t> next_look_ns_{0};

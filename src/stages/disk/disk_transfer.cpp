@@ -44,10 +44,18 @@ PageRow page_row(const Batch& batch, size_t row, const BlockLayout& layout) {
           .data = reinterpret_cast<void*>(batch.addresses[row]),
           .bytes = static_cast<uint32_t>(layout.block_bytes()),
           .room = static_cast<uint32_t>(layout.slot_bytes()),
-          .row = static_cast<uint32_t>(row)};
+          .row = static_cast<uint32_t>(row),
+          .digest = batch.digests.empty() ? std::nullopt : std::optional(batch.digests[row])};
 }
 
 }  // namespace
+
+// With several stores the one that will take the block decides, and it is not known yet.
+std::optional<uint64_t> DiskStage::digest_seed(const BlockKey& key) const {
+  if (reading_only_ || options_.backends.size() != 1) return {};
+  const std::shared_lock lock(mutex_);
+  return stores_->empty() ? std::nullopt : std::optional(stores_->front()->digest_seed(key));
+}
 
 TaskPtr DiskStage::load(const Batch& batch) { return transfer(Direction::load, batch); }
 

@@ -96,7 +96,8 @@ Result<BlockReport> read_block_file(const std::string& path, const BlockKey& key
   if (!whole) return report;
   judge_trailer(buffer + slot_bytes, key, layout, &report);
   if (report.finding != Finding::sound) return report;
-  if (check_payload && base::digest_128(buffer, payload_bytes, 0) != report.trailer.digest) {
+  if (check_payload &&
+      base::digest_128(buffer, payload_bytes, kPayloadSeed) != report.trailer.digest) {
     set_finding(&report, Finding::damaged, "checksum");
   } else if (std::any_of(buffer + payload_bytes, buffer + slot_bytes,
                          [](std::byte b) { return b != std::byte{0}; })) {
@@ -113,7 +114,8 @@ Result<BlockReport> examine_block_file(const std::string& path, const BlockKey& 
 }
 
 Result<BlockImage> BlockImage::make(const BlockKey& key, const BlockLayout& layout,
-                                    const std::byte* payload, int64_t written_ns) {
+                                    const std::byte* payload, const Digest* known,
+                                    int64_t written_ns) {
   const size_t payload_bytes = layout.block_bytes();
   BlockImage image;
   image.payload_ = payload;
@@ -130,7 +132,7 @@ Result<BlockImage> BlockImage::make(const BlockKey& key, const BlockLayout& layo
   trailer.key = key;
   trailer.layout_id = layout.id();
   trailer.payload_bytes = payload_bytes;
-  trailer.digest = base::digest_128(payload, payload_bytes, 0);
+  trailer.digest = known ? *known : base::digest_128(payload, payload_bytes, kPayloadSeed);
   trailer.written_ns = written_ns;
   encode_trailer(trailer, tail + align_up(rest));
   return image;

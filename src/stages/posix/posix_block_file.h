@@ -43,9 +43,10 @@ Result<BlockReport> examine_block_file(const std::string& path, const BlockKey& 
 // payload's last partial page, zeros up to 4 KiB and the trailer.
 class BlockImage {
  public:
-  // Digests the payload. out_of_memory without memory for the tail.
+  // Takes the digest of the payload unless `known` gives it. out_of_memory without memory for the
+  // tail.
   static Result<BlockImage> make(const BlockKey& key, const BlockLayout& layout,
-                                 const std::byte* payload, int64_t written_ns);
+                                 const std::byte* payload, const Digest* known, int64_t written_ns);
 
   Status write(const io::File& file) const;
   uint64_t bytes() const { return head_bytes_ + tail_.bytes(); }

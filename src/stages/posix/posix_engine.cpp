@@ -39,19 +39,26 @@ PosixEngine::PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> 
       blocks_(std::move(blocks)),
       metrics_(std::move(metrics)),
       watch_(&stuck_),
-      desk_(std::min(options.io_threads, kLookupThreads), options.timeout()) {
+      crew_("ucm-posix-io", blocks_->layout().empty() ? std::min(options.io_threads, kLookupThreads)
+                                                      : options.io_threads),
+      desk_(&crew_, std::min(options.io_threads, kLookupThreads), options.timeout()) {
   if (!read_only) {
     collector_ = std::make_unique<Collector>(
         options, metrics_, [set = blocks_](const BlockKey& key) { set->note_evicted(key); });
   }
-  if (!blocks_->layout().empty()) {
-    buffers_.reserve(options.io_threads);
-    crew_ = std::make_unique<WorkerCrew>("ucm-posix-io", options.io_threads);
-  }
+  if (!blocks_->layout().empty()) buffers_.reserve(options.io_threads);
+}
+
+Status PosixEngine::check_open() const {
+  if (closed_.load()) return closed_status();
+  if (stuck_.load() < static_cast<int64_t>(options_.io_threads)) return {};
+  return make_status(Code::unavailable,
+                     "posix: the storage has not answered any of %u calls in time",
+                     options_.io_threads);
 }
 
 Status PosixEngine::ask_present(std::span<const BlockKey> keys, std::span<uint8_t> present) {
-  if (closed_.load()) return closed_status();
+  UCM_TRY(check_open());
   // What was asked a moment ago costs neither a thread nor a system call.
   if (blocks_->known(keys, present)) return {};
   return desk_.ask(keys, [set = blocks_](const BlockKey& key) { return set->has(key); }, present);
@@ -81,7 +88,7 @@ Result<size_t> PosixEngine::lookup_prefix(std::span<const BlockKey> keys) {
 }
 
 Status PosixEngine::remove(std::span<const BlockKey> keys) {
-  if (closed_.load()) return closed_status();
+  UCM_TRY(check_open());
   std::vector<uint8_t> answers(keys.size());
   return desk_.ask(
       keys,
@@ -94,14 +101,7 @@ Status PosixEngine::remove(std::span<const BlockKey> keys) {
 
 TaskPtr PosixEngine::submit(Direction direction, const Batch& batch) {
   const auto rows = static_cast<uint32_t>(batch.rows());
-  Status refusal;
-  if (closed_.load()) refusal = closed_status();
-  if (stuck_.load() >= static_cast<int64_t>(options_.io_threads)) {
-    refusal = make_status(Code::unavailable,
-                          "posix: the storage has not answered any of %u calls in time",
-                          options_.io_threads);
-  }
-  if (!refusal.ok()) {
+  if (Status refusal = check_open(); !refusal.ok()) {
     metrics_->failed(refusal, rows);
     return Task::finished(rows, std::move(refusal));
   }
@@ -112,7 +112,7 @@ TaskPtr PosixEngine::submit(Direction direction, const Batch& batch) {
   const base::Lane lane = direction == Direction::load ? base::Lane::urgent : base::Lane::normal;
   for (uint32_t row = 0; row < rows; ++row) {
     metrics_->queue_depth().add(1);
-    const bool accepted = crew_->submit(
+    const bool accepted = crew_.submit(
         lane, [engine = shared_from_this(), transfer, row] { engine->run_row(transfer, row); });
     if (accepted) continue;
     metrics_->queue_depth().add(-1);
@@ -171,8 +171,8 @@ void PosixEngine::dump_row(Transfer& transfer, uint32_t row) {
   const Status stored = blocks_->find_stored(key);
   if (stored.code() != Code::not_found) return finish(transfer, row, stored, false);
   if (!transfer.hold(row)) return finish(transfer, row, {}, false);
-  auto image =
-      BlockImage::make(key, blocks_->layout(), transfer.memory(row), transfer.started_ns());
+  auto image = BlockImage::make(key, blocks_->layout(), transfer.memory(row), transfer.digest(row),
+                                transfer.started_ns());
   // From here on only system calls touch the caller's memory. If it is given up and changes under
   // a call that hangs, what was written is dropped, or does not match its checksum.
   transfer.loosen(row);
@@ -208,8 +208,7 @@ void PosixEngine::close() {
   if (closed_.exchange(true)) return;
   watch_.close();
   if (collector_) collector_->close();
-  desk_.close();
-  if (crew_) crew_->close(kPatience);
+  crew_.close(kPatience);
 }
 
 }  // namespace ucm::posix

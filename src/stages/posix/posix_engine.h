@@ -34,6 +34,7 @@ class PosixEngine : public std::enable_shared_from_this<PosixEngine> {
   void close();
 
  private:
+  Status check_open() const;
   Status ask_present(std::span<const BlockKey> keys, std::span<uint8_t> present);
   void run_row(const TransferPtr& transfer, uint32_t row);
   void load_row(Transfer& transfer, uint32_t row);
@@ -51,9 +52,9 @@ class PosixEngine : public std::enable_shared_from_this<PosixEngine> {
   std::mutex buffers_mutex_;
   std::vector<io::AlignedBuffer> buffers_;
   DeadlineWatch watch_;
+  WorkerCrew crew_;
   InquiryDesk desk_;
   std::unique_ptr<Collector> collector_;  // of writers
-  std::unique_ptr<WorkerCrew> crew_;      // unless opened for lookups only
 };
 
 }  // namespace ucm::posix

@@ -28,11 +28,11 @@ struct InquiryDesk::Round {
   Status failure;
 };
 
-InquiryDesk::InquiryDesk(unsigned threads, std::chrono::nanoseconds timeout)
-    : threads_(threads),
+InquiryDesk::InquiryDesk(WorkerCrew* crew, unsigned threads, std::chrono::nanoseconds timeout)
+    : crew_(crew),
+      threads_(threads),
       timeout_(timeout),
-      overdue_(std::make_shared<std::atomic<uint32_t>>(0)),
-      crew_("ucm-posix-look", threads) {}
+      overdue_(std::make_shared<std::atomic<uint32_t>>(0)) {}
 
 void InquiryDesk::run(const std::shared_ptr<Round>& round) {
   Status failure;
@@ -71,7 +71,7 @@ Status InquiryDesk::ask(std::span<const BlockKey> keys, const Question& question
   const size_t jobs = std::min<size_t>(threads_, (keys.size() + kStride - 1) / kStride);
   round->running = jobs;
   for (size_t i = 0; i < jobs; ++i) {
-    if (crew_.submit(base::Lane::urgent, [round] { run(round); })) continue;
+    if (crew_->submit(base::Lane::question, [round] { run(round); })) continue;
     return make_status(Code::unavailable, "posix: the store is closed");
   }
   std::unique_lock lock(round->mutex);
@@ -85,7 +85,5 @@ Status InquiryDesk::ask(std::span<const BlockKey> keys, const Question& question
   std::copy(round->answers.begin(), round->answers.end(), answers.begin());
   return {};
 }
-
-void InquiryDesk::close() { crew_.close(std::chrono::milliseconds(200)); }
 
 }  // namespace ucm::posix

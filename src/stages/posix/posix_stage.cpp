@@ -49,6 +49,10 @@ class PosixStage : public Store {
     return transfer(Direction::dump, batch, std::move(refusal));
   }
 
+  std::optional<uint64_t> digest_seed(const BlockKey&) const override {
+    return posix::kPayloadSeed;
+  }
+
   Status remove(std::span<const BlockKey> keys) override {
     if (read_only_) {
       return make_status(Code::unsupported, "posix: remove from a read-only store");

@@ -13,6 +13,7 @@ namespace ucm::posix {
 // The last 4 KiB of every block file, specified in docs/formats-posix.md.
 inline constexpr size_t kTrailerBytes = kAlign;
 inline constexpr uint32_t kTrailerFormat = 1;
+inline constexpr uint64_t kPayloadSeed = 0;
 
 struct Trailer {
   BlockKey key;
@@ -20,7 +21,7 @@ struct Trailer {
   uint64_t payload_bytes = 0;
   uint32_t rank = 0;
   uint32_t ranks = 1;
-  base::Digest digest;     // XXH3-128 of the payload, seed 0
+  base::Digest digest;     // XXH3-128 of the payload with kPayloadSeed
   int64_t written_ns = 0;  // Unix time
 };
 

@@ -15,6 +15,7 @@ Transfer::Transfer(Direction direction, const Batch& batch, std::chrono::nanosec
                    size_t block_bytes, std::shared_ptr<StageMetrics> metrics)
     : direction_(direction),
       keys_(batch.keys.begin(), batch.keys.end()),
+      digests_(batch.digests.begin(), batch.digests.end()),
       on_row_(batch.on_row),
       task_(Task::make(static_cast<uint32_t>(batch.rows()))),
       timeout_(timeout),

@@ -34,6 +34,8 @@ class Transfer {
   uint32_t rows() const { return static_cast<uint32_t>(keys_.size()); }
   const BlockKey& key(uint32_t row) const { return keys_[row]; }
   std::byte* memory(uint32_t row) const { return memory_[row]; }
+  // The digest of the row's payload, when the caller knows it; else null.
+  const Digest* digest(uint32_t row) const { return digests_.empty() ? nullptr : &digests_[row]; }
   Clock::time_point deadline() const { return deadline_; }
   int64_t started_ns() const { return started_ns_; }  // Unix time
   bool done() const { return unfinished_.load(std::memory_order_acquire) == 0; }
@@ -60,6 +62,7 @@ class Transfer {
   const Direction direction_;
   const std::vector<BlockKey> keys_;
   std::vector<std::byte*> memory_;
+  const std::vector<Digest> digests_;
   std::function<void(uint32_t row, const Status& status)> on_row_;
   const TaskPtr task_;
   const std::chrono::nanoseconds timeout_;

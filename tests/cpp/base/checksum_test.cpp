@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "base/checksum_isa.h"
+#include "base/digest_stream.h"
 
 namespace ucm::base {
 namespace {
@@ -27,6 +29,19 @@ TEST(Checksum, IsTheSameForEveryInstructionSet) {
       EXPECT_EQ(avx2::digest_128(text.data(), bytes, 77), expected) << bytes;
     }
 #endif
+  }
+}
+
+TEST(Checksum, IsTheSameWhenTheBytesComePieceByPiece) {
+  for (const size_t bytes : {0, 1, 240, 241, 4096, 100001}) {
+    const std::string text = sample(bytes);
+    for (const size_t step : {1, 100, 4096, 65536}) {
+      DigestStream stream(77);
+      for (size_t at = 0; at < bytes; at += step) {
+        stream.add(text.data() + at, std::min(step, bytes - at));
+      }
+      EXPECT_EQ(stream.digest(), digest_128(text.data(), bytes, 77)) << bytes << " by " << step;
+    }
   }
 }
 

@@ -8,6 +8,7 @@
 #include <set>
 #include <thread>
 
+#include "base/checksum.h"
 #include "io/faults.h"
 #include "io/lock_file.h"
 #include "store/stage.h"
@@ -85,6 +86,33 @@ class DiskStageTest : public ::testing::Test {
   Options options_;
   std::shared_ptr<base::MetricRegistry> metrics_;
 };
+
+TEST_F(DiskStageTest, believes_a_digest_that_comes_with_a_dump_and_checks_it_when_it_loads) {
+  const StorePtr store = open();
+  const auto keys = make_keys(0, 2);
+  std::vector<std::byte> memory(3 * 8192);
+  const auto start = align_up(reinterpret_cast<uintptr_t>(memory.data()));
+  auto* block = reinterpret_cast<std::byte*>(start);
+  std::fill_n(block, 8000, std::byte{5});
+  const std::vector<uintptr_t> addresses = {start, start};
+  std::vector<Digest> digests;
+  for (const BlockKey& key : keys) {
+    const auto seed = store->digest_seed(key);
+    ASSERT_TRUE(seed.has_value());
+    digests.push_back(base::digest_128(block, 8000, *seed));
+  }
+  ++digests[1].low;
+  Batch batch;
+  batch.keys = keys;
+  batch.addresses = addresses;
+  batch.digests = digests;
+  ASSERT_TRUE(store->dump(batch)->wait(std::chrono::seconds(20)).ok());
+  EXPECT_EQ(count_present(*store, keys), 2u);
+  batch.digests = {};
+  const TaskPtr load = store->load(batch);
+  EXPECT_EQ(load->wait(std::chrono::seconds(20)).code(), Code::corruption);
+  EXPECT_EQ(load->failed_rows(), std::vector<uint32_t>{1});
+}
 
 TEST_F(DiskStageTest, stores_blocks_that_survive_a_reopen) {
   const auto keys = make_keys(0, 20);

@@ -6,6 +6,7 @@
 #include <future>
 #include <vector>
 
+#include "base/checksum.h"
 #include "transport/copy_plan.h"
 
 namespace ucm::transport {
@@ -46,6 +47,29 @@ TEST(Copier, MovesBytesAndSkipsCancelledJobs) {
   EXPECT_EQ(to, "---------");
   EXPECT_TRUE(run(&copier, {{to.data(), from.data(), from.size()}}, 0, false).ok());
   EXPECT_EQ(to, from);
+}
+
+TEST(Copier, TakesTheDigestsOfRowsWhileItCopiesThem) {
+  Copier copier(open_device("cpu", 0).value(), 2);
+  ASSERT_TRUE(copier.can_digest());
+  const std::string from = std::string(200000, 'a') + std::string(70000, 'b') + "the end";
+  std::string to(from.size() + 10000, '-');
+  // Two rows of two pieces each; what is copied is not in one place on the far side.
+  std::vector<CopyPiece> pieces = {{to.data(), from.data() + 70000, 130000},
+                                   {to.data() + 130000, from.data(), 5},
+                                   {to.data() + 140000, from.data() + 200000, 70007},
+                                   {to.data() + 210007, from.data() + 9, 1}};
+  const auto digests = std::make_shared<std::vector<Digest>>();
+  *digests = {{3, 0}, {4, 0}};
+  std::promise<Status> outcome;
+  ASSERT_TRUE(copier.submit_digested(
+      pieces, 2, digests, 0, [] { return false; },
+      [&](const Status& status) { outcome.set_value(status); }));
+  ASSERT_TRUE(outcome.get_future().get().ok());
+  EXPECT_EQ(to.substr(0, 130000), from.substr(70000, 130000));
+  EXPECT_EQ(to.substr(140000, 70007), from.substr(200000));
+  EXPECT_EQ((*digests)[0], base::digest_128(to.data(), 130005, 3));
+  EXPECT_EQ((*digests)[1], base::digest_128(to.data() + 140000, 70008, 4));
 }
 
 TEST(Copier, PassesTheDevicesRefusalOn) {
