@@ -54,6 +54,7 @@ Result<LockFile> LockFile::acquire(const std::string& path, unsigned mode) {
 bool is_locked(const std::string& path) {
   auto file = File::open(path, O_RDWR);
   if (!file.ok()) return false;
+  if (fault(Operation::lock, path).error != 0) return false;
   struct flock lock = whole_file();
   return ::fcntl(file.value().fd(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }

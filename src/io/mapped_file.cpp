@@ -10,6 +10,7 @@
 
 #include "io/faults.h"
 #include "io/paths.h"
+#include "io/recorder.h"
 #include "ucm/layout.h"
 
 namespace ucm::io {
@@ -24,13 +25,18 @@ Result<void*> map(const File& file, uint64_t bytes, int protection) {
     data = ::mmap(nullptr, bytes, protection, MAP_SHARED, file.fd(), 0);
   }
   if (data == MAP_FAILED) return errno_status(errno, "map %s", file.path().c_str());
+  if (effect.recorded && (protection & PROT_WRITE) != 0) {
+    recorder::mapped(file.fd(), static_cast<const std::byte*>(data), bytes);
+  }
   return data;
 }
 
 }  // namespace
 
 MappedFile::~MappedFile() {
-  if (data_) ::munmap(data_, bytes_);
+  if (!data_) return;
+  if (detail::layers_on.load(std::memory_order_relaxed) != 0) recorder::unmapped(data_);
+  ::munmap(data_, bytes_);
 }
 
 Result<MappedFile> MappedFile::open_writable(const std::string& path, uint64_t bytes,
@@ -94,8 +100,13 @@ std::vector<std::pair<uint64_t, uint64_t>> MappedFile::data_ranges() const {
 Status MappedFile::sync(uint64_t offset, uint64_t bytes) const {
   const uint64_t first = offset / kAlign * kAlign;
   const uint64_t last = std::min(bytes_, align_up(offset + bytes));
-  if (::msync(data_ + first, last - first, MS_SYNC) == 0) return {};
-  return errno_status(errno, "sync a mapped file");
+  const FaultEffect effect = fault(Operation::sync, file_.path());
+  const uint64_t before = effect.recorded ? recorder::sync_begins() : 0;
+  if (effect.error != 0 || ::msync(data_ + first, last - first, MS_SYNC) != 0) {
+    return errno_status(effect.error != 0 ? effect.error : errno, "msync %s", file_.path().c_str());
+  }
+  if (effect.recorded) recorder::synced(file_.fd(), before, first, last - first);
+  return {};
 }
 
 }  // namespace ucm::io

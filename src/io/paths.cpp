@@ -13,6 +13,7 @@
 
 #include "io/faults.h"
 #include "io/files.h"
+#include "io/recorder.h"
 
 namespace ucm::io {
 namespace {
@@ -24,6 +25,22 @@ int run(Operation operation, const std::string& path, Call call) {
   do {
     error = fault(operation, path).error;
     if (error == 0 && call() != 0) error = errno;
+  } while (error == EINTR);
+  return error;
+}
+
+// The same for a call that changes names, which the recording is `told` of.
+template <typename Call, typename Told>
+int run(Operation operation, const std::string& path, Call call, Told told) {
+  int error = 0;
+  do {
+    const FaultEffect effect = fault(operation, path);
+    error = effect.error;
+    if (error != 0) continue;
+    std::unique_lock<std::mutex> order;
+    if (effect.recorded) order = recorder::name_change();
+    if (call() != 0) error = errno;
+    if (error == 0 && effect.recorded) told();
   } while (error == EINTR);
   return error;
 }
@@ -44,7 +61,9 @@ Status folder_error(int error, const std::string& path) {
 }
 
 Status make_one_folder(const std::string& path, unsigned mode) {
-  const int error = run(Operation::mkdir, path, [&] { return ::mkdir(path.c_str(), mode); });
+  const int error = run(
+      Operation::mkdir, path, [&] { return ::mkdir(path.c_str(), mode); },
+      [&] { recorder::made(path); });
   if (error == 0) return {};
   struct stat info;
   const bool there = ::stat(path.c_str(), &info) == 0;
@@ -100,7 +119,8 @@ Status make_folders(const std::string& path, unsigned mode) {
        slash = path.find('/', slash + 1)) {
     const std::string parent = path.substr(0, slash);
     struct stat info;
-    if (::stat(parent.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) continue;
+    const int error = run(Operation::stat, parent, [&] { return ::stat(parent.c_str(), &info); });
+    if (error == 0 && S_ISDIR(info.st_mode)) continue;
     UCM_TRY(make_one_folder(parent, mode));
   }
   return make_one_folder(path, mode);
@@ -138,27 +158,34 @@ Status remove_tree(const std::string& path) {
     const Status status = entry.is_folder ? remove_tree(child) : unlink_file(child);
     if (!status.ok() && status.code() != Code::not_found) return status;
   }
-  const int error = run(Operation::unlink, path, [&] { return ::rmdir(path.c_str()); });
+  const int error = run(
+      Operation::unlink, path, [&] { return ::rmdir(path.c_str()); },
+      [&] { recorder::removed(path); });
   if (error != 0 && error != ENOENT) return errno_status(error, "remove folder %s", path.c_str());
   return {};
 }
 
 Status rename_path(const std::string& from, const std::string& to) {
-  const int error =
-      run(Operation::rename, from, [&] { return std::rename(from.c_str(), to.c_str()); });
+  const int error = run(
+      Operation::rename, from, [&] { return std::rename(from.c_str(), to.c_str()); },
+      [&] { recorder::renamed(from, to); });
   if (error == 0) return {};
   return errno_status(error, "rename %s to %s", from.c_str(), to.c_str());
 }
 
 Result<bool> link_file(const std::string& from, const std::string& to) {
-  const int error = run(Operation::link, from, [&] { return ::link(from.c_str(), to.c_str()); });
+  const int error = run(
+      Operation::link, from, [&] { return ::link(from.c_str(), to.c_str()); },
+      [&] { recorder::linked(to); });
   if (error == 0) return true;
   if (error == EEXIST) return false;
   return errno_status(error, "link %s to %s", from.c_str(), to.c_str());
 }
 
 Status unlink_file(const std::string& path) {
-  const int error = run(Operation::unlink, path, [&] { return ::unlink(path.c_str()); });
+  const int error = run(
+      Operation::unlink, path, [&] { return ::unlink(path.c_str()); },
+      [&] { recorder::removed(path); });
   if (error == 0) return {};
   return errno_status(error, "unlink %s", path.c_str());
 }
@@ -188,7 +215,7 @@ Status write_small_file(const std::string& path, std::string_view text, unsigned
     Status status = write_at(file, 0, text.data(), text.size());
     if (status.ok()) status = sync_data(file);
     if (!status.ok()) {
-      ::unlink(aside.c_str());
+      static_cast<void>(unlink_file(aside));
       return status;
     }
   }

@@ -12,6 +12,7 @@
 #include <ctime>
 
 #include "io/faults.h"
+#include "io/recorder.h"
 
 namespace ucm::posix {
 namespace {
@@ -21,13 +22,20 @@ constexpr unsigned RENAME_NOREPLACE = 1;
 #endif
 
 int rename_no_replace(const std::string& from, const std::string& to) {
-  const io::FaultEffect effect = io::fault(io::Operation::rename, from);
+  io::FaultEffect effect;
+  do {
+    effect = io::fault(io::Operation::rename, from);
+  } while (effect.error == EINTR);
   if (effect.error != 0) return effect.error;
+  std::unique_lock<std::mutex> order;
+  if (effect.recorded) order = io::recorder::name_change();
   int result = 0;
   do {
     result = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE);
   } while (result != 0 && errno == EINTR);
-  return result == 0 ? 0 : errno;
+  if (result != 0) return errno;
+  if (effect.recorded) io::recorder::renamed(from, to);
+  return 0;
 }
 
 bool is_inode(const std::string& path, uint64_t inode) {
@@ -72,14 +80,19 @@ Result<io::PathInfo> file_info(const io::File& file) {
 void set_modified(const io::File& file, int64_t unix_ns) {
   const timespec modified = {unix_ns / 1000000000, unix_ns % 1000000000};
   const timespec times[2] = {{0, UTIME_OMIT}, modified};
+  if (io::fault(io::Operation::attribute, file.path()).error != 0) return;
   if (::futimens(file.fd(), times) != 0) set_modified_now(file);
 }
 
-void set_modified_now(const io::File& file) { ::futimens(file.fd(), nullptr); }
+void set_modified_now(const io::File& file) {
+  if (io::fault(io::Operation::attribute, file.path()).error != 0) return;
+  ::futimens(file.fd(), nullptr);
+}
 
 Status set_mode(const std::string& path, unsigned mode) {
-  if (::chmod(path.c_str(), mode) == 0) return {};
-  return errno_status(errno, "set permissions %o of %s", mode, path.c_str());
+  const io::FaultEffect effect = io::fault(io::Operation::attribute, path);
+  if (effect.error == 0 && ::chmod(path.c_str(), mode) == 0) return {};
+  return errno_status(effect.error != 0 ? effect.error : errno, "set permissions %o of %s", mode, path.c_str());
 }
 
 Result<bool> publish_name(const std::string& from, const std::string& to, uint64_t inode) {
@@ -100,8 +113,9 @@ Result<bool> publish_name(const std::string& from, const std::string& to, uint64
 }
 
 Status check_writable(const std::string& folder) {
-  if (::access(folder.c_str(), W_OK | X_OK) == 0) return {};
-  return errno_status(errno,
+  const io::FaultEffect effect = io::fault(io::Operation::stat, folder);
+  if (effect.error == 0 && ::access(folder.c_str(), W_OK | X_OK) == 0) return {};
+  return errno_status(effect.error != 0 ? effect.error : errno,
                       "posix: %s can not be written by this user; change its owner or permissions, "
                       "choose another directory, or open the store read-only",
                       folder.c_str());
@@ -128,6 +142,7 @@ int device_error(const std::string& path) {
 
 bool on_network(const std::string& path) {
   struct statfs info;
+  if (io::fault(io::Operation::stat, path).error != 0) return false;
   if (::statfs(path.c_str(), &info) != 0) return false;
   switch (static_cast<uint64_t>(info.f_type) & 0xFFFFFFFFu) {
     case 0x6969:      // NFS
