@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
@@ -60,11 +61,16 @@ Status folder_error(int error, const std::string& path) {
   }
 }
 
-Status make_one_folder(const std::string& path, unsigned mode) {
+std::string parent_of(const std::string& path) {
+  const size_t slash = path.find_last_of('/');
+  return slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1));
+}
+
+Status make_one_folder(const std::string& path, unsigned mode, bool durable) {
   const int error = run(
       Operation::mkdir, path, [&] { return ::mkdir(path.c_str(), mode); },
       [&] { recorder::made(path); });
-  if (error == 0) return {};
+  if (error == 0) return durable ? sync_folder(parent_of(path)) : Status();
   struct stat info;
   const bool there = ::stat(path.c_str(), &info) == 0;
   if (there && S_ISDIR(info.st_mode)) return {};
@@ -113,7 +119,7 @@ Result<SpaceInfo> space_of(const std::string& path) {
   return SpaceInfo{found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize};
 }
 
-Status make_folders(const std::string& path, unsigned mode) {
+Status make_folders(const std::string& path, unsigned mode, bool durable) {
   if (path.empty()) return make_status(Code::invalid_argument, "an empty path names no folder");
   for (size_t slash = path.find('/', 1); slash != std::string::npos;
        slash = path.find('/', slash + 1)) {
@@ -121,9 +127,9 @@ Status make_folders(const std::string& path, unsigned mode) {
     struct stat info;
     const int error = run(Operation::stat, parent, [&] { return ::stat(parent.c_str(), &info); });
     if (error == 0 && S_ISDIR(info.st_mode)) continue;
-    UCM_TRY(make_one_folder(parent, mode));
+    UCM_TRY(make_one_folder(parent, mode, durable));
   }
-  return make_one_folder(path, mode);
+  return make_one_folder(path, mode, durable);
 }
 
 Result<std::vector<FolderEntry>> list_folder(const std::string& path) {
