@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cerrno>
 #include <string_view>
 
 #include "ucm/fault_rules.h"
@@ -32,6 +33,18 @@ FaultEffect take_fault(Operation operation, std::string_view path);
 inline FaultEffect fault(Operation operation, std::string_view path) {
   if (detail::layers_on.load(std::memory_order_relaxed) == 0) return {};
   return detail::take_fault(operation, path);
+}
+
+// Makes a call that answers 0 for success, through the layer, and again while it is interrupted.
+// Answers an errno, 0 = success.
+template <typename Call>
+int call_through(Operation operation, std::string_view path, Call call) {
+  int error = 0;
+  do {
+    error = fault(operation, path).error;
+    if (error == 0 && call() != 0) error = errno;
+  } while (error == EINTR);
+  return error;
 }
 
 }  // namespace ucm::io

@@ -63,14 +63,15 @@ int open_recorded(const std::string& path, int flags, unsigned mode) {
   return fd;
 }
 
-// One call that syncs `file`, disturbed and told. 0 or an errno.
-int sync_once(const File& file, int (*call)(int)) {
-  const FaultEffect effect = fault(Operation::sync, file.path());
-  if (effect.error != 0) return effect.error;
-  const uint64_t before = effect.recorded ? recorder::sync_begins() : 0;
-  if (call(file.fd()) != 0) return errno;
-  if (effect.recorded) recorder::synced(file.fd(), before);
-  return 0;
+// A call that syncs `file`, disturbed and told. 0 or an errno.
+int sync_with(const File& file, int (*call)(int)) {
+  return call_through(Operation::sync, file.path(), [&] {
+    const bool recorded = recorder::running();
+    const uint64_t before = recorded ? recorder::sync_begins() : 0;
+    if (call(file.fd()) != 0) return -1;
+    if (recorded) recorder::synced(file.fd(), before);
+    return 0;
+  });
 }
 
 Result<size_t> transfer(const File& file, bool write, std::span<const iovec> parts,
@@ -177,30 +178,31 @@ Status allocate(const File& file, uint64_t offset, uint64_t bytes) {
 }
 
 Status resize(const File& file, uint64_t bytes) {
-  const FaultEffect effect = fault(Operation::allocate, file.path());
-  if (effect.recorded) recorder::resizes(file.fd(), bytes, false);
-  if (effect.error == 0 && ::ftruncate(file.fd(), static_cast<off_t>(bytes)) == 0) return {};
-  return errno_status(effect.error != 0 ? effect.error : errno, "resize %s to %llu bytes",
-                      file.path().c_str(), static_cast<unsigned long long>(bytes));
+  const int error = call_through(Operation::allocate, file.path(), [&] {
+    if (recorder::running()) recorder::resizes(file.fd(), bytes, false);
+    return ::ftruncate(file.fd(), static_cast<off_t>(bytes));
+  });
+  if (error == 0) return {};
+  return errno_status(error, "resize %s to %llu bytes", file.path().c_str(),
+                      static_cast<unsigned long long>(bytes));
 }
 
 Status sync_data(const File& file) {
-  const int error = sync_once(file, ::fdatasync);
+  const int error = sync_with(file, ::fdatasync);
   return error == 0 ? Status() : errno_status(error, "fdatasync %s", file.path().c_str());
 }
 
 Status sync_all(const File& file) {
-  const int error = sync_once(file, ::fsync);
+  const int error = sync_with(file, ::fsync);
   return error == 0 ? Status() : errno_status(error, "fsync %s", file.path().c_str());
 }
 
 Result<uint64_t> size_of(const File& file) {
   struct stat info;
-  const FaultEffect effect = fault(Operation::stat, file.path());
-  if (effect.error == 0 && ::fstat(file.fd(), &info) == 0) {
-    return static_cast<uint64_t>(info.st_size);
-  }
-  return errno_status(effect.error != 0 ? effect.error : errno, "stat %s", file.path().c_str());
+  const int error =
+      call_through(Operation::stat, file.path(), [&] { return ::fstat(file.fd(), &info); });
+  if (error == 0) return static_cast<uint64_t>(info.st_size);
+  return errno_status(error, "stat %s", file.path().c_str());
 }
 
 }  // namespace ucm::io

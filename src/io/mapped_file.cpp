@@ -17,15 +17,13 @@ namespace ucm::io {
 namespace {
 
 Result<void*> map(const File& file, uint64_t bytes, int protection) {
-  const FaultEffect effect = fault(Operation::map, file.path());
   void* data = MAP_FAILED;
-  if (effect.error != 0) {
-    errno = effect.error;
-  } else {
+  const int error = call_through(Operation::map, file.path(), [&] {
     data = ::mmap(nullptr, bytes, protection, MAP_SHARED, file.fd(), 0);
-  }
-  if (data == MAP_FAILED) return errno_status(errno, "map %s", file.path().c_str());
-  if (effect.recorded && (protection & PROT_WRITE) != 0) {
+    return data == MAP_FAILED ? -1 : 0;
+  });
+  if (error != 0) return errno_status(error, "map %s", file.path().c_str());
+  if (recorder::running() && (protection & PROT_WRITE) != 0) {
     recorder::mapped(file.fd(), static_cast<const std::byte*>(data), bytes);
   }
   return data;
@@ -35,7 +33,7 @@ Result<void*> map(const File& file, uint64_t bytes, int protection) {
 
 MappedFile::~MappedFile() {
   if (!data_) return;
-  if (detail::layers_on.load(std::memory_order_relaxed) != 0) recorder::unmapped(data_);
+  if (recorder::running()) recorder::unmapped(data_);
   ::munmap(data_, bytes_);
 }
 
@@ -100,12 +98,12 @@ std::vector<std::pair<uint64_t, uint64_t>> MappedFile::data_ranges() const {
 Status MappedFile::sync(uint64_t offset, uint64_t bytes) const {
   const uint64_t first = offset / kAlign * kAlign;
   const uint64_t last = std::min(bytes_, align_up(offset + bytes));
-  const FaultEffect effect = fault(Operation::sync, file_.path());
-  const uint64_t before = effect.recorded ? recorder::sync_begins() : 0;
-  if (effect.error != 0 || ::msync(data_ + first, last - first, MS_SYNC) != 0) {
-    return errno_status(effect.error != 0 ? effect.error : errno, "msync %s", file_.path().c_str());
-  }
-  if (effect.recorded) recorder::synced(file_.fd(), before, first, last - first);
+  const bool recorded = recorder::running();
+  const uint64_t before = recorded ? recorder::sync_begins() : 0;
+  const int error = call_through(Operation::sync, file_.path(),
+                                 [&] { return ::msync(data_ + first, last - first, MS_SYNC); });
+  if (error != 0) return errno_status(error, "msync %s", file_.path().c_str());
+  if (recorded) recorder::synced(file_.fd(), before, first, last - first);
   return {};
 }
 

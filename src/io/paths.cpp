@@ -19,20 +19,9 @@
 namespace ucm::io {
 namespace {
 
-// The errno of the fault layer or of the call; 0 = success.
-template <typename Call>
-int run(Operation operation, const std::string& path, Call call) {
-  int error = 0;
-  do {
-    error = fault(operation, path).error;
-    if (error == 0 && call() != 0) error = errno;
-  } while (error == EINTR);
-  return error;
-}
-
-// The same for a call that changes names, which the recording is `told` of.
+// `call_through` for a call that changes names, which the recording is `told` of.
 template <typename Call, typename Told>
-int run(Operation operation, const std::string& path, Call call, Told told) {
+int change_names(Operation operation, const std::string& path, Call call, Told told) {
   int error = 0;
   do {
     const FaultEffect effect = fault(operation, path);
@@ -67,7 +56,7 @@ std::string parent_of(const std::string& path) {
 }
 
 Status make_one_folder(const std::string& path, unsigned mode, bool durable) {
-  const int error = run(
+  const int error = change_names(
       Operation::mkdir, path, [&] { return ::mkdir(path.c_str(), mode); },
       [&] { recorder::made(path); });
   if (error == 0) return durable ? sync_folder(parent_of(path)) : Status();
@@ -96,7 +85,8 @@ std::string join(std::string_view folder, std::string_view name) {
 
 Result<PathInfo> path_info(const std::string& path) {
   struct stat found;
-  const int error = run(Operation::stat, path, [&] { return ::stat(path.c_str(), &found); });
+  const int error =
+      call_through(Operation::stat, path, [&] { return ::stat(path.c_str(), &found); });
   if (error != 0) return errno_status(error, "stat %s", path.c_str());
   PathInfo info;
   info.bytes = static_cast<uint64_t>(found.st_size);
@@ -114,7 +104,8 @@ bool exists(const std::string& path) { return path_info(path).ok(); }
 
 Result<SpaceInfo> space_of(const std::string& path) {
   struct statvfs found;
-  const int error = run(Operation::stat, path, [&] { return ::statvfs(path.c_str(), &found); });
+  const int error =
+      call_through(Operation::stat, path, [&] { return ::statvfs(path.c_str(), &found); });
   if (error != 0) return errno_status(error, "free space of %s", path.c_str());
   return SpaceInfo{found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize};
 }
@@ -125,7 +116,8 @@ Status make_folders(const std::string& path, unsigned mode, bool durable) {
        slash = path.find('/', slash + 1)) {
     const std::string parent = path.substr(0, slash);
     struct stat info;
-    const int error = run(Operation::stat, parent, [&] { return ::stat(parent.c_str(), &info); });
+    const int error =
+        call_through(Operation::stat, parent, [&] { return ::stat(parent.c_str(), &info); });
     if (error == 0 && S_ISDIR(info.st_mode)) continue;
     UCM_TRY(make_one_folder(parent, mode, durable));
   }
@@ -133,10 +125,12 @@ Status make_folders(const std::string& path, unsigned mode, bool durable) {
 }
 
 Result<std::vector<FolderEntry>> list_folder(const std::string& path) {
-  const FaultEffect effect = fault(Operation::list, path);
-  if (effect.error != 0) return errno_status(effect.error, "list %s", path.c_str());
-  const std::unique_ptr<DIR, CloseFolder> folder(::opendir(path.c_str()));
-  if (!folder) return errno_status(errno, "list %s", path.c_str());
+  std::unique_ptr<DIR, CloseFolder> folder;
+  const int error = call_through(Operation::list, path, [&] {
+    folder.reset(::opendir(path.c_str()));
+    return folder ? 0 : -1;
+  });
+  if (error != 0) return errno_status(error, "list %s", path.c_str());
   std::vector<FolderEntry> entries;
   errno = 0;
   while (const dirent* entry = ::readdir(folder.get())) {
@@ -164,7 +158,7 @@ Status remove_tree(const std::string& path) {
     const Status status = entry.is_folder ? remove_tree(child) : unlink_file(child);
     if (!status.ok() && status.code() != Code::not_found) return status;
   }
-  const int error = run(
+  const int error = change_names(
       Operation::unlink, path, [&] { return ::rmdir(path.c_str()); },
       [&] { recorder::removed(path); });
   if (error != 0 && error != ENOENT) return errno_status(error, "remove folder %s", path.c_str());
@@ -172,7 +166,7 @@ Status remove_tree(const std::string& path) {
 }
 
 Status rename_path(const std::string& from, const std::string& to) {
-  const int error = run(
+  const int error = change_names(
       Operation::rename, from, [&] { return std::rename(from.c_str(), to.c_str()); },
       [&] { recorder::renamed(from, to); });
   if (error == 0) return {};
@@ -180,7 +174,7 @@ Status rename_path(const std::string& from, const std::string& to) {
 }
 
 Result<bool> link_file(const std::string& from, const std::string& to) {
-  const int error = run(
+  const int error = change_names(
       Operation::link, from, [&] { return ::link(from.c_str(), to.c_str()); },
       [&] { recorder::linked(to); });
   if (error == 0) return true;
@@ -189,7 +183,7 @@ Result<bool> link_file(const std::string& from, const std::string& to) {
 }
 
 Status unlink_file(const std::string& path) {
-  const int error = run(
+  const int error = change_names(
       Operation::unlink, path, [&] { return ::unlink(path.c_str()); },
       [&] { recorder::removed(path); });
   if (error == 0) return {};

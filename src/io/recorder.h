@@ -9,9 +9,14 @@
 #include <span>
 #include <string>
 
+#include "io/faults.h"
+
 // Where changes are told to the recording that is under way; without one, nothing happens. A write
 // is told before it is made and a sync after it: between the two anything may be on the disk.
 namespace ucm::io::recorder {
+
+// Whether to tell at all.
+inline bool running() { return (detail::layers_on.load(std::memory_order_relaxed) & 2u) != 0; }
 
 void writes(int fd, uint64_t offset, std::span<const iovec> parts);
 // The file gets this length; `grow_only`: unless it is longer already.

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -152,6 +154,31 @@ def test_the_breaker_opens_while_the_storage_hangs_and_closes_again_afterwards(t
     assert not load.breaker.is_open
     assert (back == block(1)).all()
     store.close()
+
+
+@pytest.mark.parametrize("pipeline", DURABLE)
+def test_a_process_stops_cleanly_while_its_storage_hangs_for_good(tmp_path, pipeline):
+    program = (
+        "import sys, numpy as np\n"
+        "from ucm import faults\n"
+        "from ucm.errors import UcmError\n"
+        "from ucm.store.factory import open_store\n"
+        f"store = open_store({settings(pipeline, tmp_path, timeout_s=HANG_S)!r})\n"
+        "data = np.ones(6000, np.uint8)\n"
+        "store.wait(store.dump([b'one'], 0, data))\n"
+        f"faults.set_faults(faults.FaultRule(path={blocks_of(tmp_path)!r}, hang=True))\n"
+        "try:\n"
+        "    store.wait(store.dump([b'two'], 0, data))\n"
+        "except UcmError as error:\n"
+        "    print(type(error).__name__)\n"
+        "store.close()\n"
+        "print('closed')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() in (["Timeout", "closed"], ["Unavailable", "closed"])
 
 
 @pytest.mark.parametrize("pipeline", ["Posix", "Disk"])

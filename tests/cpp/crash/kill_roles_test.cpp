@@ -36,8 +36,8 @@ class KillRolesTest : public CrashTest, public ::testing::WithParamInterface<Kil
 
   void SetUp() override {
     CrashTest::SetUp();
-    void* memory = ::mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE,
-                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        ::mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ASSERT_NE(memory, MAP_FAILED);
     board_ = new (memory) Board{};
   }
@@ -51,9 +51,9 @@ class KillRolesTest : public CrashTest, public ::testing::WithParamInterface<Kil
     PipelineConfig config;
     config.spec = GetParam().spec;
     const int64_t capacity = GetParam().crowded ? 24 : 400;
-    config.options = {{"storage_backends", scratch("store")}, {"buffer_number", int64_t{8}},
-                      {"capacity_bytes", capacity * 3 * 4096},  {"prefault", false},
-                      {"segment_bytes", int64_t{16 * 4096}},    {"timeout_s", 15.0}};
+    config.options = {{"storage_backends", scratch("store")},  {"buffer_number", int64_t{8}},
+                      {"capacity_bytes", capacity * 3 * 4096}, {"prefault", false},
+                      {"segment_bytes", int64_t{16 * 4096}},   {"timeout_s", 15.0}};
     if (role != kScheduler) config.layout = BlockLayout::make({kBlockBytes}, 1, 7).value();
     config.read_only = role != kWriter;
     return config;

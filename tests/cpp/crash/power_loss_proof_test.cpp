@@ -85,7 +85,8 @@ class PowerLossProof : public CrashTest, public ::testing::WithParamInterface<Pr
     const std::string_view durability = GetParam().durability;
     if (loss.process_only || durability == "strict") return true;
     // A page store that was closed has flushed its group; Posix flushes contents, not names.
-    return durability == "group" && loss.point == end && GetParam().stage == std::string_view("disk");
+    return durability == "group" && loss.point == end &&
+           GetParam().stage == std::string_view("disk");
   }
 
   void lose_power(WriteRecording& recording, const DoneAt& done_at, uint64_t end) {
@@ -111,7 +112,7 @@ class PowerLossProof : public CrashTest, public ::testing::WithParamInterface<Pr
       EXPECT_EQ(lost, "") << "blocks that were done, and at which change";
       store->close();
     }
-    std::filesystem::remove_all(folder);
+    wipe(folder);
   }
 };
 
@@ -129,7 +130,7 @@ TEST_P(PowerLossProof, every_block_is_right_or_a_miss_wherever_the_power_is_lost
       lose_power(*recording.value(), done_at, end);
     }
     recording.value().reset();
-    std::filesystem::remove_all(folder);
+    wipe(folder);
   }
 }
 

@@ -36,7 +36,7 @@ class PowerLossTest : public test::IoTest {
   // The contents that `name` has after power losses at `point`, over many seeds.
   std::set<std::string> outcomes(const std::string& name, uint64_t point) {
     std::set<std::string> found;
-    for (uint64_t seed = 0; seed < 150; ++seed) {
+    for (uint64_t seed = 0; seed < 60; ++seed) {
       EXPECT_TRUE(recording_->rebuild({.point = point, .seed = seed}, path("after")).ok());
       found.insert(content(join(path("after"), name)));
       EXPECT_TRUE(remove_tree(path("after")).ok());
