@@ -101,3 +101,22 @@ def set_log_sink(callable: Callable[[int, str], None] | None, level: str = 'info
     """
     callable(level: int 0..3, message: str) gets every line; None restores stderr.
     """
+
+def set_faults(rules: list[dict[str, Any]]) -> None:
+    """
+    For tests: replaces the rules that disturb file system calls; see ucm.faults.
+    """
+
+def faults_taken() -> int:
+    """For tests: how often a rule has taken effect since set_faults."""
+
+class WriteRecording:
+    """For tests: every change below a folder; see ucm.faults."""
+
+    def __init__(self, folder: str) -> None: ...
+
+    def changes(self) -> int:
+        """The number of changes so far."""
+
+    def rebuild(self, to: str, point: int, seed: int, process_only: bool) -> None:
+        """Makes the folder `to` what the disk holds after a loss."""

@@ -10,6 +10,7 @@
 #include "io/aligned_buffer.h"
 #include "io/direct.h"
 #include "io/engine.h"
+#include "io/faults.h"
 #include "io/paths.h"
 #include "ucm/io_capabilities.h"
 
@@ -34,7 +35,9 @@ std::string file_system_name(const std::string& path) {
       {0x19830326, "beegfs"},
   }};
   struct statfs info;
-  if (::statfs(path.c_str(), &info) != 0) return "unknown";
+  const int error =
+      io::call_through(io::Operation::stat, path, [&] { return ::statfs(path.c_str(), &info); });
+  if (error != 0) return "unknown";
   const auto type = static_cast<unsigned long>(info.f_type) & 0xFFFFFFFFul;
   for (const auto& [magic, name] : kNames) {
     if (magic == type) return name;

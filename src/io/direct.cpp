@@ -9,6 +9,7 @@
 #include <mutex>
 #include <set>
 
+#include "io/faults.h"
 #include "ucm/layout.h"
 #include "ucm/log.h"
 
@@ -19,7 +20,9 @@ namespace {
 void warn_buffered(const std::string& path, const char* why) {
   struct statfs info;
   long type = 0;
-  if (::statfs(path.c_str(), &info) == 0) type = static_cast<long>(info.f_type);
+  const int error =
+      call_through(Operation::stat, path, [&] { return ::statfs(path.c_str(), &info); });
+  if (error == 0) type = static_cast<long>(info.f_type);
   static std::mutex mutex;
   static std::set<long>* const kWarned = new std::set<long>;
   {

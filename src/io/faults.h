@@ -2,63 +2,49 @@
 #pragma once
 
 #include <atomic>
-#include <cstdint>
-#include <string>
+#include <cerrno>
 #include <string_view>
-#include <vector>
 
+#include "ucm/fault_rules.h"
+
+// The layer below all file system calls of ucm. Who makes a call asks `fault` first, and tells the
+// recorder (recorder.h) of a change when the answer says so.
 namespace ucm::io {
 
-// What a rule may disturb; `any` in a rule stands for all of them.
-enum class Operation : uint8_t {
-  any,
-  open,
-  read,
-  write,
-  sync,
-  allocate,
-  rename,
-  link,
-  unlink,
-  mkdir,
-  list,
-  stat,
-  map,
-  lock,
-};
-
-// A disturbance of the file system calls of this process: operations whose path contains `path`,
-// after `skip` of them, `count` times. `error` is the errno to report; `cut` makes a transfer
-// short; `delay_ms` sleeps first. Several effects of one rule add up.
-struct FaultRule {
-  Operation operation = Operation::any;
-  std::string path;
-  uint32_t skip = 0;
-  uint32_t count = UINT32_MAX;
-  int error = 0;
-  bool cut = false;
-  uint32_t delay_ms = 0;
-};
+using ucm::FaultRule;
+using ucm::faults_taken;
+using ucm::set_faults;
+using Operation = FileOperation;
 
 struct FaultEffect {
   int error = 0;
   bool cut = false;
+  bool recorded = false;  // a recording is under way
 };
 
-// Replaces all rules; an empty list switches the layer off. Thread-safe, process-wide.
-void set_faults(std::vector<FaultRule> rules);
-// How many times a rule has taken effect since the last `set_faults`.
-uint64_t faults_taken();
-
 namespace detail {
-extern std::atomic<bool> faults_on;
+// Rules are set (bit 0), a recording is under way (bit 1).
+extern std::atomic<unsigned> layers_on;
+void switch_layer(unsigned bit, bool on);
 FaultEffect take_fault(Operation operation, std::string_view path);
 }  // namespace detail
 
-// What to do to this call. One relaxed load when no rules are set.
+// What to do to this call. One relaxed load and one branch when the layer is off.
 inline FaultEffect fault(Operation operation, std::string_view path) {
-  if (!detail::faults_on.load(std::memory_order_relaxed)) return {};
+  if (detail::layers_on.load(std::memory_order_relaxed) == 0) return {};
   return detail::take_fault(operation, path);
+}
+
+// Makes a call that answers 0 for success, through the layer, and again while it is interrupted.
+// Answers an errno, 0 = success.
+template <typename Call>
+int call_through(Operation operation, std::string_view path, Call call) {
+  int error = 0;
+  do {
+    error = fault(operation, path).error;
+    if (error == 0 && call() != 0) error = errno;
+  } while (error == EINTR);
+  return error;
 }
 
 }  // namespace ucm::io

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "io/faults.h"
+#include "io/recorder.h"
 #include "ucm/layout.h"
 
 namespace ucm::io {
@@ -30,6 +31,7 @@ ssize_t transfer_once(const File& file, bool write, std::span<const iovec> parts
     if (cut.iov_len == 0) cut.iov_len = kAlign;
     parts = {&cut, 1};
   }
+  if (write && effect.recorded) recorder::writes(file.fd(), offset, parts);
   const int count = static_cast<int>(std::min<size_t>(parts.size(), IOV_MAX));
   const auto at = static_cast<off_t>(offset);
   return write ? ::pwritev(file.fd(), parts.data(), count, at)
@@ -48,6 +50,28 @@ void advance(std::vector<iovec>* parts, size_t bytes) {
     first.iov_base = static_cast<char*>(first.iov_base) + bytes;
     first.iov_len -= bytes;
   }
+}
+
+// open(2), told to the recording: a file may come into being or lose its bytes.
+int open_recorded(const std::string& path, int flags, unsigned mode) {
+  const auto order = recorder::name_change();
+  const bool made = (flags & O_CREAT) != 0 && ::access(path.c_str(), F_OK) != 0;
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  const int error = errno;
+  if (fd >= 0 && made) recorder::made(path);
+  errno = error;
+  return fd;
+}
+
+// A call that syncs `file`, disturbed and told. 0 or an errno.
+int sync_with(const File& file, int (*call)(int)) {
+  return call_through(Operation::sync, file.path(), [&] {
+    const bool recorded = recorder::running();
+    const uint64_t before = recorded ? recorder::sync_begins() : 0;
+    if (call(file.fd()) != 0) return -1;
+    if (recorded) recorder::synced(file.fd(), before);
+    return 0;
+  });
 }
 
 Result<size_t> transfer(const File& file, bool write, std::span<const iovec> parts,
@@ -79,6 +103,9 @@ Result<File> File::open(std::string path, int flags, unsigned mode) {
     const FaultEffect effect = fault(Operation::open, path);
     if (effect.error != 0) {
       errno = effect.error;
+    } else if (effect.recorded && (flags & (O_CREAT | O_TRUNC)) != 0) {
+      fd = open_recorded(path, flags, mode);
+      if (fd >= 0 && (flags & O_TRUNC) != 0) recorder::resizes(fd, 0, false);
     } else {
       fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
     }
@@ -128,8 +155,12 @@ Status write_at(const File& file, uint64_t offset, std::span<const iovec> parts)
 Status allocate(const File& file, uint64_t offset, uint64_t bytes) {
   UCM_TRY_ASSIGN(const uint64_t before, size_of(file));
   int error = 0;
+  bool recorded = false;
   do {
-    error = fault(Operation::allocate, file.path()).error;
+    const FaultEffect effect = fault(Operation::allocate, file.path());
+    error = effect.error;
+    recorded = error == 0 && effect.recorded;
+    if (recorded) recorder::resizes(file.fd(), offset + bytes, true);
     if (error == 0 &&
         ::fallocate(file.fd(), 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
       error = errno;
@@ -141,37 +172,37 @@ Status allocate(const File& file, uint64_t offset, uint64_t bytes) {
   }
   // Some file systems keep the part they could reserve.
   if (::ftruncate(file.fd(), static_cast<off_t>(before)) != 0) error = errno;
+  if (recorded) recorder::resizes(file.fd(), before, false);
   return errno_status(error, "reserve %llu bytes in %s", static_cast<unsigned long long>(bytes),
                       file.path().c_str());
 }
 
 Status resize(const File& file, uint64_t bytes) {
-  const FaultEffect effect = fault(Operation::allocate, file.path());
-  if (effect.error == 0 && ::ftruncate(file.fd(), static_cast<off_t>(bytes)) == 0) return {};
-  return errno_status(effect.error != 0 ? effect.error : errno, "resize %s to %llu bytes",
-                      file.path().c_str(), static_cast<unsigned long long>(bytes));
+  const int error = call_through(Operation::allocate, file.path(), [&] {
+    if (recorder::running()) recorder::resizes(file.fd(), bytes, false);
+    return ::ftruncate(file.fd(), static_cast<off_t>(bytes));
+  });
+  if (error == 0) return {};
+  return errno_status(error, "resize %s to %llu bytes", file.path().c_str(),
+                      static_cast<unsigned long long>(bytes));
 }
 
 Status sync_data(const File& file) {
-  const FaultEffect effect = fault(Operation::sync, file.path());
-  if (effect.error == 0 && ::fdatasync(file.fd()) == 0) return {};
-  return errno_status(effect.error != 0 ? effect.error : errno, "fdatasync %s",
-                      file.path().c_str());
+  const int error = sync_with(file, ::fdatasync);
+  return error == 0 ? Status() : errno_status(error, "fdatasync %s", file.path().c_str());
 }
 
 Status sync_all(const File& file) {
-  const FaultEffect effect = fault(Operation::sync, file.path());
-  if (effect.error == 0 && ::fsync(file.fd()) == 0) return {};
-  return errno_status(effect.error != 0 ? effect.error : errno, "fsync %s", file.path().c_str());
+  const int error = sync_with(file, ::fsync);
+  return error == 0 ? Status() : errno_status(error, "fsync %s", file.path().c_str());
 }
 
 Result<uint64_t> size_of(const File& file) {
   struct stat info;
-  const FaultEffect effect = fault(Operation::stat, file.path());
-  if (effect.error == 0 && ::fstat(file.fd(), &info) == 0) {
-    return static_cast<uint64_t>(info.st_size);
-  }
-  return errno_status(effect.error != 0 ? effect.error : errno, "stat %s", file.path().c_str());
+  const int error =
+      call_through(Operation::stat, file.path(), [&] { return ::fstat(file.fd(), &info); });
+  if (error == 0) return static_cast<uint64_t>(info.st_size);
+  return errno_status(error, "stat %s", file.path().c_str());
 }
 
 }  // namespace ucm::io

@@ -31,7 +31,7 @@ struct Flight {
     const Request& request = next.request;
     return request.file == last.file && request.offset == last.offset + last.bytes &&
            bytes + request.bytes <= kMaxBytes && parts.size() < kMaxParts && next.moved == 0 &&
-           runs.front()->moved == 0 && !detail::faults_on.load(std::memory_order_relaxed);
+           runs.front()->moved == 0 && detail::layers_on.load(std::memory_order_relaxed) == 0;
   }
 
   void append(RunPtr run) {

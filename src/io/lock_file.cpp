@@ -31,10 +31,10 @@ std::string holder_of(const std::string& path) {
 
 Result<LockFile> LockFile::acquire(const std::string& path, unsigned mode) {
   UCM_TRY_ASSIGN(File file, File::open(path, O_RDWR | O_CREAT, mode));
-  const FaultEffect effect = fault(Operation::lock, path);
   struct flock lock = whole_file();
-  if (effect.error != 0 || ::fcntl(file.fd(), F_OFD_SETLK, &lock) != 0) {
-    const int error = effect.error != 0 ? effect.error : errno;
+  const int error =
+      call_through(Operation::lock, path, [&] { return ::fcntl(file.fd(), F_OFD_SETLK, &lock); });
+  if (error != 0) {
     if (error == EAGAIN || error == EACCES) {
       return make_status(Code::unavailable,
                          "%s is held by %s: one process writes a store at a time; stop it, open "
@@ -55,7 +55,9 @@ bool is_locked(const std::string& path) {
   auto file = File::open(path, O_RDWR);
   if (!file.ok()) return false;
   struct flock lock = whole_file();
-  return ::fcntl(file.value().fd(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  const int error = call_through(Operation::lock, path,
+                                 [&] { return ::fcntl(file.value().fd(), F_OFD_GETLK, &lock); });
+  return error == 0 && lock.l_type != F_UNLCK;
 }
 
 }  // namespace ucm::io

@@ -10,27 +10,31 @@
 
 #include "io/faults.h"
 #include "io/paths.h"
+#include "io/recorder.h"
 #include "ucm/layout.h"
 
 namespace ucm::io {
 namespace {
 
 Result<void*> map(const File& file, uint64_t bytes, int protection) {
-  const FaultEffect effect = fault(Operation::map, file.path());
   void* data = MAP_FAILED;
-  if (effect.error != 0) {
-    errno = effect.error;
-  } else {
+  const int error = call_through(Operation::map, file.path(), [&] {
     data = ::mmap(nullptr, bytes, protection, MAP_SHARED, file.fd(), 0);
+    return data == MAP_FAILED ? -1 : 0;
+  });
+  if (error != 0) return errno_status(error, "map %s", file.path().c_str());
+  if (recorder::running() && (protection & PROT_WRITE) != 0) {
+    recorder::mapped(file.fd(), static_cast<const std::byte*>(data), bytes);
   }
-  if (data == MAP_FAILED) return errno_status(errno, "map %s", file.path().c_str());
   return data;
 }
 
 }  // namespace
 
 MappedFile::~MappedFile() {
-  if (data_) ::munmap(data_, bytes_);
+  if (!data_) return;
+  if (recorder::running()) recorder::unmapped(data_);
+  ::munmap(data_, bytes_);
 }
 
 Result<MappedFile> MappedFile::open_writable(const std::string& path, uint64_t bytes,
@@ -94,8 +98,13 @@ std::vector<std::pair<uint64_t, uint64_t>> MappedFile::data_ranges() const {
 Status MappedFile::sync(uint64_t offset, uint64_t bytes) const {
   const uint64_t first = offset / kAlign * kAlign;
   const uint64_t last = std::min(bytes_, align_up(offset + bytes));
-  if (::msync(data_ + first, last - first, MS_SYNC) == 0) return {};
-  return errno_status(errno, "sync a mapped file");
+  const bool recorded = recorder::running();
+  const uint64_t before = recorded ? recorder::sync_begins() : 0;
+  const int error = call_through(Operation::sync, file_.path(),
+                                 [&] { return ::msync(data_ + first, last - first, MS_SYNC); });
+  if (error != 0) return errno_status(error, "msync %s", file_.path().c_str());
+  if (recorded) recorder::synced(file_.fd(), before, first, last - first);
+  return {};
 }
 
 }  // namespace ucm::io

@@ -7,23 +7,30 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
 
 #include "io/faults.h"
 #include "io/files.h"
+#include "io/recorder.h"
 
 namespace ucm::io {
 namespace {
 
-// The errno of the fault layer or of the call; 0 = success.
-template <typename Call>
-int run(Operation operation, const std::string& path, Call call) {
+// `call_through` for a call that changes names, which the recording is `told` of.
+template <typename Call, typename Told>
+int change_names(Operation operation, const std::string& path, Call call, Told told) {
   int error = 0;
   do {
-    error = fault(operation, path).error;
-    if (error == 0 && call() != 0) error = errno;
+    const FaultEffect effect = fault(operation, path);
+    error = effect.error;
+    if (error != 0) continue;
+    std::unique_lock<std::mutex> order;
+    if (effect.recorded) order = recorder::name_change();
+    if (call() != 0) error = errno;
+    if (error == 0 && effect.recorded) told();
   } while (error == EINTR);
   return error;
 }
@@ -43,9 +50,16 @@ Status folder_error(int error, const std::string& path) {
   }
 }
 
-Status make_one_folder(const std::string& path, unsigned mode) {
-  const int error = run(Operation::mkdir, path, [&] { return ::mkdir(path.c_str(), mode); });
-  if (error == 0) return {};
+std::string parent_of(const std::string& path) {
+  const size_t slash = path.find_last_of('/');
+  return slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1));
+}
+
+Status make_one_folder(const std::string& path, unsigned mode, bool durable) {
+  const int error = change_names(
+      Operation::mkdir, path, [&] { return ::mkdir(path.c_str(), mode); },
+      [&] { recorder::made(path); });
+  if (error == 0) return durable ? sync_folder(parent_of(path)) : Status();
   struct stat info;
   const bool there = ::stat(path.c_str(), &info) == 0;
   if (there && S_ISDIR(info.st_mode)) return {};
@@ -71,7 +85,8 @@ std::string join(std::string_view folder, std::string_view name) {
 
 Result<PathInfo> path_info(const std::string& path) {
   struct stat found;
-  const int error = run(Operation::stat, path, [&] { return ::stat(path.c_str(), &found); });
+  const int error =
+      call_through(Operation::stat, path, [&] { return ::stat(path.c_str(), &found); });
   if (error != 0) return errno_status(error, "stat %s", path.c_str());
   PathInfo info;
   info.bytes = static_cast<uint64_t>(found.st_size);
@@ -89,28 +104,33 @@ bool exists(const std::string& path) { return path_info(path).ok(); }
 
 Result<SpaceInfo> space_of(const std::string& path) {
   struct statvfs found;
-  const int error = run(Operation::stat, path, [&] { return ::statvfs(path.c_str(), &found); });
+  const int error =
+      call_through(Operation::stat, path, [&] { return ::statvfs(path.c_str(), &found); });
   if (error != 0) return errno_status(error, "free space of %s", path.c_str());
   return SpaceInfo{found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize};
 }
 
-Status make_folders(const std::string& path, unsigned mode) {
+Status make_folders(const std::string& path, unsigned mode, bool durable) {
   if (path.empty()) return make_status(Code::invalid_argument, "an empty path names no folder");
   for (size_t slash = path.find('/', 1); slash != std::string::npos;
        slash = path.find('/', slash + 1)) {
     const std::string parent = path.substr(0, slash);
     struct stat info;
-    if (::stat(parent.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) continue;
-    UCM_TRY(make_one_folder(parent, mode));
+    const int error =
+        call_through(Operation::stat, parent, [&] { return ::stat(parent.c_str(), &info); });
+    if (error == 0 && S_ISDIR(info.st_mode)) continue;
+    UCM_TRY(make_one_folder(parent, mode, durable));
   }
-  return make_one_folder(path, mode);
+  return make_one_folder(path, mode, durable);
 }
 
 Result<std::vector<FolderEntry>> list_folder(const std::string& path) {
-  const FaultEffect effect = fault(Operation::list, path);
-  if (effect.error != 0) return errno_status(effect.error, "list %s", path.c_str());
-  const std::unique_ptr<DIR, CloseFolder> folder(::opendir(path.c_str()));
-  if (!folder) return errno_status(errno, "list %s", path.c_str());
+  std::unique_ptr<DIR, CloseFolder> folder;
+  const int error = call_through(Operation::list, path, [&] {
+    folder.reset(::opendir(path.c_str()));
+    return folder ? 0 : -1;
+  });
+  if (error != 0) return errno_status(error, "list %s", path.c_str());
   std::vector<FolderEntry> entries;
   errno = 0;
   while (const dirent* entry = ::readdir(folder.get())) {
@@ -138,27 +158,34 @@ Status remove_tree(const std::string& path) {
     const Status status = entry.is_folder ? remove_tree(child) : unlink_file(child);
     if (!status.ok() && status.code() != Code::not_found) return status;
   }
-  const int error = run(Operation::unlink, path, [&] { return ::rmdir(path.c_str()); });
+  const int error = change_names(
+      Operation::unlink, path, [&] { return ::rmdir(path.c_str()); },
+      [&] { recorder::removed(path); });
   if (error != 0 && error != ENOENT) return errno_status(error, "remove folder %s", path.c_str());
   return {};
 }
 
 Status rename_path(const std::string& from, const std::string& to) {
-  const int error =
-      run(Operation::rename, from, [&] { return std::rename(from.c_str(), to.c_str()); });
+  const int error = change_names(
+      Operation::rename, from, [&] { return std::rename(from.c_str(), to.c_str()); },
+      [&] { recorder::renamed(from, to); });
   if (error == 0) return {};
   return errno_status(error, "rename %s to %s", from.c_str(), to.c_str());
 }
 
 Result<bool> link_file(const std::string& from, const std::string& to) {
-  const int error = run(Operation::link, from, [&] { return ::link(from.c_str(), to.c_str()); });
+  const int error = change_names(
+      Operation::link, from, [&] { return ::link(from.c_str(), to.c_str()); },
+      [&] { recorder::linked(to); });
   if (error == 0) return true;
   if (error == EEXIST) return false;
   return errno_status(error, "link %s to %s", from.c_str(), to.c_str());
 }
 
 Status unlink_file(const std::string& path) {
-  const int error = run(Operation::unlink, path, [&] { return ::unlink(path.c_str()); });
+  const int error = change_names(
+      Operation::unlink, path, [&] { return ::unlink(path.c_str()); },
+      [&] { recorder::removed(path); });
   if (error == 0) return {};
   return errno_status(error, "unlink %s", path.c_str());
 }
@@ -188,7 +215,7 @@ Status write_small_file(const std::string& path, std::string_view text, unsigned
     Status status = write_at(file, 0, text.data(), text.size());
     if (status.ok()) status = sync_data(file);
     if (!status.ok()) {
-      ::unlink(aside.c_str());
+      static_cast<void>(unlink_file(aside));
       return status;
     }
   }

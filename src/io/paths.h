@@ -41,8 +41,9 @@ bool exists(const std::string& path);
 Result<SpaceInfo> space_of(const std::string& path);
 
 // Makes the folder and its missing parents. invalid_argument when a file stands in the way; the
-// text of other failures says what the user can change.
-Status make_folders(const std::string& path, unsigned mode = 0700);
+// text of other failures says what the user can change. `durable`: what was made survives a power
+// loss.
+Status make_folders(const std::string& path, unsigned mode = 0700, bool durable = false);
 // Names in the folder without "." and "..", unsorted.
 Result<std::vector<FolderEntry>> list_folder(const std::string& path);
 // The folder and everything in it; an absent folder is no error.

@@ -9,6 +9,7 @@
 
 #include "io/engine.h"
 #include "io/faults.h"
+#include "io/recorder.h"
 #include "ucm/layout.h"
 
 namespace ucm::io {
@@ -31,8 +32,15 @@ struct RequestRun {
     return std::max<size_t>(left / 2 / kAlign * kAlign, kAlign);
   }
   bool cancelled() const { return request.task && request.task->cancelled(); }
+  // What the fault layer does to the next call; the recording hears of a write.
   FaultEffect next_fault() const {
-    return fault(request.write ? Operation::write : Operation::read, request.file->path());
+    const FaultEffect effect =
+        fault(request.write ? Operation::write : Operation::read, request.file->path());
+    if (effect.recorded && request.write && effect.error == 0) {
+      const iovec part = {next_buffer(), next_bytes(effect.cut)};
+      recorder::writes(request.file->fd(), next_offset(), {&part, 1});
+    }
+    return effect;
   }
 
   // Takes in the answer of one call (bytes, or minus an errno). True when the request is over and

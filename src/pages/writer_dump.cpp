@@ -67,7 +67,10 @@ bool WriterStore::admit_dump(const PageRow& row, const CallPtr& call, Consequenc
   if (index_->find(row.key, &entry)) {
     if (entry.length == row.bytes && layouts_fit(entry.layout_id, options_.layout_id)) {
       use_block(entry.slot);
-      return answer(Status());
+      const auto committing = committing_.find(row.key);
+      if (committing == committing_.end()) return answer(Status());
+      committing->second->twins.emplace_back(row, call);
+      return true;
     }
     drop_block(entry.slot, "layout", after);
   }
@@ -203,6 +206,15 @@ void WriterStore::finish_write(const WritePtr& write, Status status, Consequence
   if (wants_upkeep()) schedule_upkeep();
 }
 
+void WriterStore::end_commit(const std::vector<WritePtr>& writes, Consequences* after) {
+  const std::lock_guard lock(mutex_);
+  for (const WritePtr& write : writes) {
+    committing_.erase(write->row.key);
+    for (auto& [row, call] : write->twins) after->outcomes.push_back({call, row.row, Status()});
+    write->twins.clear();
+  }
+}
+
 // One sync for all writes that ended since the last one began.
 void WriterStore::commit_strictly() {
   while (true) {
@@ -221,9 +233,13 @@ void WriterStore::commit_strictly() {
     Consequences after;
     {
       const std::lock_guard lock(mutex_);
-      for (const WritePtr& write : writes) finish_write(write, synced, &after);
+      for (const WritePtr& write : writes) {
+        finish_write(write, synced, &after);
+        if (synced.ok()) committing_.emplace(write->row.key, write);
+      }
     }
     const Status indexed = synced.ok() ? index_->sync() : synced;
+    end_commit(writes, &after);
     for (RowOutcome& outcome : after.outcomes) {
       if (outcome.status.ok()) outcome.status = indexed;
     }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "io/paths.h"
 #include "pages/writer_store.h"
 #include "ucm/log.h"
 
@@ -146,6 +147,10 @@ void WriterStore::grow_once() {
   if (grown.ok() && grown.value().count > 0) {
     const Status reserved = index_->reserve(grown.value().first, grown.value().count);
     if (!reserved.ok()) grown = reserved;
+  }
+  if (grown.ok() && options_.durability != Durability::none) {
+    const Status named = io::sync_folder(options_.path);
+    if (!named.ok()) grown = named;
   }
   Consequences after;
   {

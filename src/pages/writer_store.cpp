@@ -107,7 +107,7 @@ WriterStore::~WriterStore() { close(std::chrono::seconds(10)); }
 
 Result<std::shared_ptr<WriterStore>> WriterStore::open(const PageStoreOptions& options) {
   UCM_TRY(check_options(options));
-  UCM_TRY(io::make_folders(options.path, options.dir_mode));
+  UCM_TRY(io::make_folders(options.path, options.dir_mode, options.durability != Durability::none));
   UCM_TRY_ASSIGN(io::LockFile lock,
                  io::LockFile::acquire(io::join(options.path, kLockName), options.file_mode));
   UCM_TRY_ASSIGN(StoreFormat format, current_format(options));
@@ -141,6 +141,7 @@ Status WriterStore::recover() {
   Recovered recovered;
   UCM_TRY_ASSIGN(index_, PageIndex::open_writable(options_.path, format_, options_.file_mode,
                                                   reserved, has_space, &recovered));
+  if (options_.durability != Durability::none) UCM_TRY(make_safe(there));
   pins_.assign(format_.capacity_slots, 0);
   doomed_.assign(format_.capacity_slots, false);
   std::vector<bool> used(format_.capacity_slots, false);
@@ -170,6 +171,17 @@ Status WriterStore::recover() {
   // The first dump should find a slot without waiting.
   if (free_.empty() && can_grow()) grow_once();
   return {};
+}
+
+// The files that an open has made or found: what stands in them counts as done from now on.
+Status WriterStore::make_safe(const std::vector<uint64_t>& slots_there) {
+  std::set<uint64_t> segments;
+  for (uint64_t segment = 0; segment < slots_there.size(); ++segment) {
+    if (slots_there[segment] > 0) segments.insert(segment);
+  }
+  UCM_TRY(segments_.sync(segments));
+  UCM_TRY(index_->sync());
+  return io::sync_folder(options_.path);
 }
 
 void WriterStore::carry_out(Consequences* after) {

@@ -58,6 +58,7 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
 
   WriterStore(const PageStoreOptions& options, const StoreFormat& format, io::LockFile lock);
   Status recover();
+  Status make_safe(const std::vector<uint64_t>& slots_there);
   void carry_out(Consequences* consequences);
 
   // writer_dump.cpp; the lock is held in all that take Consequences.
@@ -68,6 +69,7 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   void finish_write(const WritePtr& write, Status status, Consequences* after);
   void note_write_error(const Status& status, int error);
   void commit_strictly();
+  void end_commit(const std::vector<WritePtr>& writes, Consequences* after);
   void flush_group();
 
   // writer_load.cpp
@@ -115,7 +117,9 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   std::unordered_map<BlockKey, WritePtr> writing_;
   std::deque<std::pair<PageRow, CallPtr>> waiting_;  // dumps that wait for a slot
   std::vector<WritePtr> to_commit_;                  // strict: written, not synced
-  std::set<uint64_t> dirty_;                         // group: segments to sync
+  // strict: published, the index not synced; dumps that meet them wait as twins.
+  std::unordered_map<BlockKey, WritePtr> committing_;
+  std::set<uint64_t> dirty_;  // group: segments to sync
   std::map<std::string, uint64_t> dropped_;
   uint64_t slots_there_ = 0;
   uint64_t blocks_ = 0;

@@ -78,7 +78,8 @@ Status DiskStage::open_writers() {
   auto opened = std::make_shared<Stores>();
   std::vector<uint64_t> devices;
   for (const std::string& backend : options_.backends) {
-    Status made = io::make_folders(backend, options_.pages.dir_mode);
+    Status made = io::make_folders(backend, options_.pages.dir_mode,
+                                   options_.pages.durability != Durability::none);
     if (!made.ok()) return std::move(made).with_context("storage_backends");
     UCM_TRY_ASSIGN(const io::PathInfo info, io::path_info(backend));
     devices.push_back(info.device);

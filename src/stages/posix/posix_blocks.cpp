@@ -175,7 +175,9 @@ Status BlockSet::find_stored(const BlockKey& key) {
                          "layouts must differ",
                          key.prefix().c_str(), place.path().c_str());
     }
-    if (judge(key, place, found.value()).ok()) return {};
+    if (!judge(key, place, found.value()).ok()) continue;
+    const Status settled = place.settle_found(key);
+    if (settled.code() != Code::not_found) return settled;
   }
   return not_stored(key);
 }

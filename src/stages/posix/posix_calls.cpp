@@ -12,6 +12,7 @@
 #include <ctime>
 
 #include "io/faults.h"
+#include "io/recorder.h"
 
 namespace ucm::posix {
 namespace {
@@ -21,13 +22,14 @@ constexpr unsigned RENAME_NOREPLACE = 1;
 #endif
 
 int rename_no_replace(const std::string& from, const std::string& to) {
-  const io::FaultEffect effect = io::fault(io::Operation::rename, from);
-  if (effect.error != 0) return effect.error;
-  int result = 0;
-  do {
-    result = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE);
-  } while (result != 0 && errno == EINTR);
-  return result == 0 ? 0 : errno;
+  return io::call_through(io::Operation::rename, from, [&] {
+    const bool recorded = io::recorder::running();
+    std::unique_lock<std::mutex> order;
+    if (recorded) order = io::recorder::name_change();
+    const int result = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE);
+    if (result == 0 && recorded) io::recorder::renamed(from, to);
+    return result;
+  });
 }
 
 bool is_inode(const std::string& path, uint64_t inode) {
@@ -52,11 +54,10 @@ int64_t unix_now_ns() {
 }
 
 Result<io::PathInfo> file_info(const io::File& file) {
-  const io::FaultEffect effect = io::fault(io::Operation::stat, file.path());
   struct stat found;
-  if (effect.error != 0 || ::fstat(file.fd(), &found) != 0) {
-    return errno_status(effect.error != 0 ? effect.error : errno, "stat %s", file.path().c_str());
-  }
+  const int error = io::call_through(io::Operation::stat, file.path(),
+                                     [&] { return ::fstat(file.fd(), &found); });
+  if (error != 0) return errno_status(error, "stat %s", file.path().c_str());
   io::PathInfo info;
   info.bytes = static_cast<uint64_t>(found.st_size);
   info.allocated_bytes = static_cast<uint64_t>(found.st_blocks) * 512;
@@ -72,14 +73,21 @@ Result<io::PathInfo> file_info(const io::File& file) {
 void set_modified(const io::File& file, int64_t unix_ns) {
   const timespec modified = {unix_ns / 1000000000, unix_ns % 1000000000};
   const timespec times[2] = {{0, UTIME_OMIT}, modified};
-  if (::futimens(file.fd(), times) != 0) set_modified_now(file);
+  const int error = io::call_through(io::Operation::attribute, file.path(),
+                                     [&] { return ::futimens(file.fd(), times); });
+  if (error != 0) set_modified_now(file);
 }
 
-void set_modified_now(const io::File& file) { ::futimens(file.fd(), nullptr); }
+void set_modified_now(const io::File& file) {
+  static_cast<void>(io::call_through(io::Operation::attribute, file.path(),
+                                     [&] { return ::futimens(file.fd(), nullptr); }));
+}
 
 Status set_mode(const std::string& path, unsigned mode) {
-  if (::chmod(path.c_str(), mode) == 0) return {};
-  return errno_status(errno, "set permissions %o of %s", mode, path.c_str());
+  const int error =
+      io::call_through(io::Operation::attribute, path, [&] { return ::chmod(path.c_str(), mode); });
+  if (error == 0) return {};
+  return errno_status(error, "set permissions %o of %s", mode, path.c_str());
 }
 
 Result<bool> publish_name(const std::string& from, const std::string& to, uint64_t inode) {
@@ -100,18 +108,19 @@ Result<bool> publish_name(const std::string& from, const std::string& to, uint64
 }
 
 Status check_writable(const std::string& folder) {
-  if (::access(folder.c_str(), W_OK | X_OK) == 0) return {};
-  return errno_status(errno,
+  const int error = io::call_through(io::Operation::stat, folder,
+                                     [&] { return ::access(folder.c_str(), W_OK | X_OK); });
+  if (error == 0) return {};
+  return errno_status(error,
                       "posix: %s can not be written by this user; change its owner or permissions, "
                       "choose another directory, or open the store read-only",
                       folder.c_str());
 }
 
 int device_error(const std::string& path) {
-  const io::FaultEffect effect = io::fault(io::Operation::stat, path);
   struct stat found;
-  int error = effect.error;
-  if (error == 0 && ::stat(path.c_str(), &found) != 0) error = errno;
+  const int error =
+      io::call_through(io::Operation::stat, path, [&] { return ::stat(path.c_str(), &found); });
   switch (error) {
     case EIO:
     case ESTALE:
@@ -128,7 +137,9 @@ int device_error(const std::string& path) {
 
 bool on_network(const std::string& path) {
   struct statfs info;
-  if (::statfs(path.c_str(), &info) != 0) return false;
+  const int error =
+      io::call_through(io::Operation::stat, path, [&] { return ::statfs(path.c_str(), &info); });
+  if (error != 0) return false;
   switch (static_cast<uint64_t>(info.f_type) & 0xFFFFFFFFu) {
     case 0x6969:      // NFS
     case 0x517B:      // SMB

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <random>
 #include <variant>
 
@@ -25,6 +26,14 @@ std::string random_uuid() {
   bits.low = (uint64_t{random()} << 32) | random();
   bits.high = (uint64_t{random()} << 32) | random();
   return bits.hex();
+}
+
+// 0x3f of ".../3f".
+size_t folder_number(const std::string& folder) {
+  size_t number = 0;
+  const char* end = folder.data() + folder.size();
+  std::from_chars(end - 2, end, number, 16);
+  return number;
 }
 
 // Numbers temporary files of this process; the start differs between processes that share a pid.
@@ -116,7 +125,7 @@ Status BlockRoot::prepare() {
     return status.code() == Code::not_found ? Status() : status;
   }
   const bool made = !io::exists(path_);
-  UCM_TRY(io::make_folders(path_, options_.dir_mode));
+  UCM_TRY(io::make_folders(path_, options_.dir_mode, options_.durability != Durability::none));
   // A directory that was there keeps the permissions its owner gave it.
   if (made && options_.dir_mode != 0700) UCM_TRY(set_mode(path_, options_.dir_mode));
   UCM_TRY(check_writable(path_));
@@ -184,6 +193,7 @@ Result<io::File> BlockRoot::create(const std::string& folder) {
   auto file = io::open_direct(path, kFlags, options_.file_mode, options_.io_direct);
   if (!file.ok() && file.status().code() == Code::not_found) {
     UCM_TRY(io::make_folders(folder, options_.dir_mode));
+    safe_folders_[folder_number(folder)].store(false, std::memory_order_release);
     // Fails when another user made the folder meanwhile, who then chose its permissions too.
     if (options_.dir_mode != 0700) (void)set_mode(folder, options_.dir_mode);
     file = io::open_direct(path, kFlags, options_.file_mode, options_.io_direct);
@@ -255,10 +265,30 @@ Result<bool> BlockRoot::write(const BlockKey& key, const BlockLayout& layout,
   if (status.ok()) ours = publish(temporary, key, layout, inode);
   if (!ours.ok() || !ours.value()) {
     (void)io::unlink_file(temporary);
+    if (ours.ok()) UCM_TRY(settle_found(key));
     return ours;
   }
-  if (options_.durability == Durability::strict) UCM_TRY(io::sync_folder(folder));
+  UCM_TRY(settle(key));
   return true;
+}
+
+Status BlockRoot::settle(const BlockKey& key) {
+  if (options_.durability != Durability::strict) return {};
+  const std::string folder = io::join(path_, key.hex().substr(0, 2));
+  UCM_TRY(io::sync_folder(folder));
+  // The folder itself may have been made a moment ago, here or elsewhere.
+  std::atomic<bool>& safe = safe_folders_[folder_number(folder)];
+  if (safe.load(std::memory_order_acquire)) return {};
+  UCM_TRY(io::sync_folder(path_));
+  safe.store(true, std::memory_order_release);
+  return {};
+}
+
+Status BlockRoot::settle_found(const BlockKey& key) {
+  if (options_.durability != Durability::strict) return {};
+  UCM_TRY_ASSIGN(const io::File file, io::File::open(block_path(path_, key), O_RDONLY));
+  UCM_TRY(io::sync_data(file));
+  return settle(key);
 }
 
 Result<uint64_t> BlockRoot::remove(const BlockKey& key) const {

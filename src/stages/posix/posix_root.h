@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -49,6 +50,9 @@ class BlockRoot {
   // before publishing: false drops what was written and answers cancelled.
   Result<bool> write(const BlockKey& key, const BlockLayout& layout, const BlockImage& image,
                      int64_t modified_ns, const std::function<bool()>& wanted);
+  // Under `strict` a block that somebody else has written, maybe a moment ago, is on the disk after
+  // this; not_found when it has gone.
+  Status settle_found(const BlockKey& key);
   // Bytes that were freed; 0 when there was no such block.
   Result<uint64_t> remove(const BlockKey& key) const;
 
@@ -60,6 +64,8 @@ class BlockRoot {
   Status ready();
   void drop(const BlockKey& key, const BlockReport& report) const;
   Result<io::File> create(const std::string& folder);
+  // Makes the names of a block's file and folder survive a power loss.
+  Status settle(const BlockKey& key);
   Status fill(const io::File& file, const BlockImage& image, int64_t modified_ns,
               uint64_t* inode) const;
   Result<bool> publish(const std::string& from, const BlockKey& key, const BlockLayout& layout,
@@ -71,6 +77,7 @@ class BlockRoot {
   std::atomic<bool> network_;
   std::atomic<bool> ready_{false};
   std::mutex prepare_mutex_;
+  std::array<std::atomic<bool>, 256> safe_folders_ = {};  // strict: their names are on the disk
 };
 
 }  // namespace ucm::posix
