@@ -162,6 +162,13 @@ Status ReaderStore::remove(std::span<const BlockKey>) {
   return make_status(Code::unsupported, "%s is open for reading only", options_.path.c_str());
 }
 
+Status ReaderStore::pin(std::span<const BlockKey>, std::span<uint8_t>) {
+  return make_status(Code::unsupported, "pages: %s is open for reading only; its writer pins",
+                     options_.path.c_str());
+}
+
+Status ReaderStore::unpin(std::span<const BlockKey> keys) { return pin(keys, {}); }
+
 void ReaderStore::touch(std::span<const BlockKey>) {}
 
 PageStoreStats ReaderStore::stats() const {

@@ -22,12 +22,15 @@ struct CacheOptions {
   bool prefault = false;
   bool huge_pages = true;
   std::string eviction_policy = "auto";
+  bool second_use = false;
+  double pin_limit = 0.5;     // share of the slots
   uint32_t copy_threads = 0;  // 0 = up to 4, as many as there are processors
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);
 
-  static constexpr std::array<std::string_view, 10> kKeys = {
-      "buffer_number", "cache_capacity", "pinned_pool_size", "max_pinned_size", "retain",
-      "prefault",      "huge_pages",     "eviction_policy",  "copy_threads",    "timeout_s"};
+  static constexpr std::array<std::string_view, 12> kKeys = {
+      "buffer_number", "cache_capacity", "pinned_pool_size", "max_pinned_size",
+      "retain",        "prefault",       "huge_pages",       "eviction_policy",
+      "copy_threads",  "timeout_s",      "admission",        "pin_limit"};
 
   static Result<CacheOptions> read(const Options& options);
   // The slots all limits allow together; says in the log which one decided. At least 1.
