@@ -76,7 +76,9 @@ def test_with_admission_on_second_use_a_block_is_stored_the_second_time(make_sto
 
 
 def test_the_hit_rate_at_twice_the_capacity_shows_what_more_room_would_bring(make_store):
-    store = make_store("Cache", more={"buffer_number": 20, "eviction_policy": "lru"})
+    store = make_store(
+        "Cache", more={"buffer_number": 20, "eviction_policy": "lru"}, layout=([SIZE], 1)
+    )
     loop = names(0, 30)
     for _ in range(5):
         for name in loop:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
 import shutil
@@ -76,6 +78,9 @@ class Worker:
         words = np.arange(count * block_bytes // 8, dtype=np.uint64).reshape(count, -1)
         self.source.view(np.uint64)[:] = words * np.uint64(0x9E3779B97F4A7C15)
         self.target = aligned(count, block_bytes)
+        # What the last store freed must not hide what this one takes.
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
         self.before = resident_bytes([])
         self.system.open(self.folder, block_bytes, count)
         return {}
