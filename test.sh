@@ -18,6 +18,9 @@ usage: ./test.sh [PART...]
   asan      the C++ tests with the address and undefined-behaviour sanitizers
   tsan      the C++ tests with the thread sanitizer
   bench     figures, no verdict: tests/bench, into .cache/figures.json
+  peers     this project beside LMCache, Mooncake Store and the machine's limits, in .venv-peers; the
+            results go to docs/benchmarks; PEERS_FOLDER names the disk, PEERS_WORDS more words for
+            tests/bench/peers/peers.py
   all       lint cpp python engines asan tsan
 
 Without a part: lint cpp python engines. The first run installs system packages (as root or with sudo), a virtual
@@ -80,6 +83,11 @@ run_bench() {
     rm -rf "$folder"
 }
 
+run_peers() {
+    # shellcheck disable=SC2086
+    "$UCM_VENV_PEERS/bin/python" tests/bench/peers/peers.py --folder "${PEERS_FOLDER:-$UCM_CACHE}" ${PEERS_WORDS:-}
+}
+
 # --- the parts -----------------------------------------------------------------------------------------------------
 
 part_lint() {
@@ -127,6 +135,12 @@ part_bench() {
     cat "$UCM_CACHE/figures.json"
 }
 
+part_peers() {
+    need_peers
+    step "peers" run_peers
+    sed -n '/^## Ours over theirs/,$p' docs/benchmarks/peers.md
+}
+
 main() {
     case " $* " in
         *" --help "* | *" -h "*)
@@ -137,7 +151,7 @@ main() {
     parts=
     for part in "${@:-default}"; do
         case $part in
-            lint | cpp | python | engines | asan | tsan | bench) parts="$parts $part" ;;
+            lint | cpp | python | engines | asan | tsan | bench | peers) parts="$parts $part" ;;
             all) parts="$parts lint cpp python engines asan tsan" ;;
             default) parts="lint cpp python engines" ;;
             *)

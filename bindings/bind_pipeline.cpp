@@ -55,15 +55,8 @@ class PipelineObject {
   }
 
   nb::bytes lookup(const nb::bytes& keys) {
-    const auto span = key_span(keys);
-    std::vector<uint8_t> present(span.size());
-    Status status;
-    {
-      const nb::gil_scoped_release unlocked;
-      status = pipeline_->lookup(span, present);
-    }
-    raise_unless_ok(status);
-    return nb::bytes(present.data(), present.size());
+    return ask_each(keys,
+                    [this](auto span, auto answers) { return pipeline_->lookup(span, answers); });
   }
 
   size_t lookup_prefix(const nb::bytes& keys) {
@@ -77,6 +70,13 @@ class PipelineObject {
 
   void prefetch(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::prefetch); }
   void remove(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::remove); }
+
+  void unpin(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::unpin); }
+
+  nb::bytes pin(const nb::bytes& keys) {
+    return ask_each(keys,
+                    [this](auto span, auto answers) { return pipeline_->pin(span, answers); });
+  }
 
   TaskPtr transfer(Direction direction, const nb::bytes& keys, const Shards& shards,
                    const Addresses& addresses, uintptr_t event) {
@@ -122,6 +122,20 @@ class PipelineObject {
   }
 
  private:
+  // One byte per key.
+  template <typename Call>
+  nb::bytes ask_each(const nb::bytes& keys, const Call& call) {
+    const auto span = key_span(keys);
+    std::vector<uint8_t> answers(span.size());
+    Status status;
+    {
+      const nb::gil_scoped_release unlocked;
+      status = call(span, std::span<uint8_t>(answers));
+    }
+    raise_unless_ok(status);
+    return nb::bytes(answers.data(), answers.size());
+  }
+
   void call_with_keys(const nb::bytes& keys, Status (Store::*call)(std::span<const BlockKey>)) {
     const auto span = key_span(keys);
     Status status;
@@ -151,6 +165,9 @@ void bind_pipeline(nb::module_& module) {
            "Count of leading keys that are present.")
       .def("prefetch", &PipelineObject::prefetch, nb::arg("keys"))
       .def("remove", &PipelineObject::remove, nb::arg("keys"))
+      .def("pin", &PipelineObject::pin, nb::arg("keys"),
+           "One byte per key: 1 when the block is stored and kept from eviction now.")
+      .def("unpin", &PipelineObject::unpin, nb::arg("keys"))
       .def(
           "load",
           [](PipelineObject& self, const nb::bytes& keys, const Shards& shards,

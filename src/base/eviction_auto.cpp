@@ -3,117 +3,91 @@
 
 #include <algorithm>
 
-#include "base/eviction_arc.h"
-#include "base/eviction_lru.h"
-#include "base/eviction_lru2.h"
-
 namespace ucm::base {
 namespace {
 
 // Small caches sample more of their keys, so that a shadow stays large enough to be like the whole.
 constexpr uint32_t kShadowSlots = 1024;
 constexpr unsigned kMostSampleBits = 6;
-constexpr unsigned kSamplesPerComparison = 64;
-// Half of the weight is on the last 2,200 samples.
-constexpr double kFade = 0.98;
-// The lead that a candidate needs, in hits and as a share of the leader's: less is noise.
-constexpr double kLeastLead = 8;
-constexpr double kLeastLeadShare = 0.02;
+constexpr uint32_t kSamplesPerComparison = 64;
+// Half of the weight is on the last 4,400 samples.
+constexpr double kFade = 0.99;
+// The lead that lru2 needs, in hits and as a share of those of lru: less is noise. Also, only hits
+// in the unbroken head of a chain are of use, and lru2 holds more parts of chains without heads.
+constexpr double kLeastLead = 24;
+constexpr double kLeastLeadShare = 0.06;
 
-template <typename Policy>
-std::unique_ptr<EvictionPolicy> make(uint32_t slots) {
-  return std::make_unique<Policy>(slots);
+unsigned sample_bits(uint32_t capacity) {
+  unsigned bits = 0;
+  while (bits < kMostSampleBits && (capacity >> (bits + 1)) >= kShadowSlots) ++bits;
+  return bits;
 }
-
-struct Maker {
-  std::string_view name;
-  std::unique_ptr<EvictionPolicy> (*make)(uint32_t slots);
-  // What a hit counts. Only hits in the unbroken head of a chain are of use; arc holds parts of
-  // chains without their heads, up to some percent of its hits; lru and lru2 hold few.
-  double worth;
-};
-// The first one leads until another is better. With S3-FIFO as a fourth the leader changes more
-// often, and the traces are hit a little less.
-constexpr Maker kMakers[] = {
-    {"lru", make<LruPolicy>, 1}, {"arc", make<ArcPolicy>, 0.985}, {"lru2", make<Lru2Policy>, 1}};
 
 }  // namespace
 
-AutoPolicy::AutoPolicy(uint32_t capacity) {
-  while (sample_bits_ < kMostSampleBits && (capacity >> (sample_bits_ + 1)) >= kShadowSlots) {
-    ++sample_bits_;
-  }
-  const uint32_t shadow_slots = std::max(1u, capacity >> sample_bits_);
-  for (const Maker& maker : kMakers) {
-    candidates_.push_back({maker.name, maker.worth, maker.make(capacity),
-                           std::make_unique<ShadowCache>(maker.make(shadow_slots), shadow_slots)});
-  }
-}
+AutoPolicy::AutoPolicy(uint32_t capacity, StateArena& arena)
+    : sample_bits_(sample_bits(capacity)),
+      shadow_slots_(std::max(1u, capacity >> sample_bits_)),
+      state_(arena.take<State>(1)),
+      slots_(capacity, arena),
+      lru_(shadow_slots_, arena),
+      lru2_(shadow_slots_, arena),
+      lru_shadow_(shadow_slots_, lru_, arena),
+      lru2_shadow_(shadow_slots_, lru2_, arena) {}
 
 void AutoPolicy::insert(uint32_t slot, uint64_t fingerprint) {
   erase(slot);
-  if (slot >= known_.size()) {
-    known_.resize(slot + 1);
-    fingerprints_.resize(slot + 1);
+  if (state_->begun == 0) {
+    // Until lru2 is better.
+    slots_.reorder(Lru2Policy::Order::last_use);
+    state_->begun = 1;
   }
-  known_[slot] = true;
-  ++held_;
-  fingerprints_[slot] = fingerprint;
-  for (Candidate& each : candidates_) each.policy->insert(slot, fingerprint);
-  use(fingerprint);
+  ++state_->held;
+  slots_.insert(slot, fingerprint);
+  use(slots_.fingerprint(slot));
 }
 
 void AutoPolicy::touch(uint32_t slot) {
-  if (!known(slot)) return;
-  for (Candidate& each : candidates_) each.policy->touch(slot);
-  use(fingerprints_[slot]);
+  if (!slots_.known(slot)) return;
+  slots_.touch(slot);
+  use(slots_.fingerprint(slot));
 }
 
 void AutoPolicy::erase(uint32_t slot) {
-  if (!known(slot)) return;
-  known_[slot] = false;
-  --held_;
-  const bool in_shadows = sampled(fingerprints_[slot]);
-  for (Candidate& each : candidates_) {
-    each.policy->erase(slot);
-    if (in_shadows) each.shadow->forget(fingerprints_[slot]);
-  }
+  if (!slots_.known(slot)) return;
+  --state_->held;
+  slots_.erase(slot);
+  const uint32_t fingerprint = slots_.fingerprint(slot);
+  if (!sampled(fingerprint)) return;
+  lru_shadow_.forget(fingerprint);
+  lru2_shadow_.forget(fingerprint);
 }
 
 std::optional<uint32_t> AutoPolicy::evict(const std::function<bool(uint32_t)>& evictable) {
-  const auto victim = candidates_[leader_].policy->evict(evictable);
+  const auto victim = slots_.evict(evictable);
   if (!victim) return victim;
   // What is in use now is what fits: a store may be kept below its capacity.
-  const uint32_t shadow_slots = held_ >> sample_bits_;
-  for (size_t i = 0; i < candidates_.size(); ++i) {
-    if (i != leader_) candidates_[i].policy->displace(*victim);
-    candidates_[i].shadow->resize(shadow_slots);
-  }
-  known_[*victim] = false;
-  --held_;
+  const uint32_t shadow_slots = state_->held >> sample_bits_;
+  lru_shadow_.resize(shadow_slots);
+  lru2_shadow_.resize(shadow_slots);
+  --state_->held;
   return victim;
 }
 
-bool AutoPolicy::sampled(uint64_t fingerprint) const {
-  return (fingerprint & ((uint64_t{1} << sample_bits_) - 1)) == 0;
-}
-
-void AutoPolicy::use(uint64_t fingerprint) {
+void AutoPolicy::use(uint32_t fingerprint) {
   if (!sampled(fingerprint)) return;
-  for (Candidate& each : candidates_) each.hits += each.shadow->use(fingerprint) ? each.worth : 0;
-  if (++samples_ < kSamplesPerComparison) return;
-  samples_ = 0;
+  state_->hits[0] += lru_shadow_.use(fingerprint);
+  state_->hits[1] += lru2_shadow_.use(fingerprint);
+  if (++state_->samples < kSamplesPerComparison) return;
+  state_->samples = 0;
   compare();
 }
 
 void AutoPolicy::compare() {
-  const auto best = std::max_element(candidates_.begin(), candidates_.end(),
-                                     [](const auto& a, const auto& b) { return a.hits < b.hits; });
-  const double now = candidates_[leader_].hits;
-  if (best->hits - now > kLeastLead + kLeastLeadShare * now) {
-    leader_ = static_cast<size_t>(best - candidates_.begin());
-  }
-  for (Candidate& each : candidates_) each.hits *= kFade;
+  const double lead = state_->hits[1] - state_->hits[0] * (1 + kLeastLeadShare);
+  if (lead > kLeastLead) slots_.reorder(Lru2Policy::Order::two_uses);
+  if (lead < 0) slots_.reorder(Lru2Policy::Order::last_use);
+  for (double& hits : state_->hits) hits *= kFade;
 }
 
 }  // namespace ucm::base

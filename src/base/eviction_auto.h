@@ -1,49 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <vector>
-
-#include "base/eviction.h"
+#include "base/eviction_lru.h"
+#include "base/eviction_lru2.h"
 #include "base/eviction_shadow.h"
 
 namespace ucm::base {
 
-// Follows whichever of lru, arc and lru2 hits most on a sample of the keys: each runs a shadow
-// cache of the sampled keys, as much smaller as the sample is, and each keeps the real slots in
-// order, so that a change of the leader loses nothing. About 176 bytes a slot with all ghosts,
-// which are there once the store is full, shadows included (a sample of 1/64; more below 65,536
-// slots).
+// Follows whichever of lru and lru2 hits more on a sample of the keys: each runs a shadow cache of
+// the sampled keys, as much smaller as the sample is. The real slots are kept with all that both
+// need and are ordered anew when the leader changes. 28 bytes a slot, and for the shadows a
+// sample of 1/64; more below 65,536 slots.
 class AutoPolicy : public EvictionPolicy {
  public:
-  explicit AutoPolicy(uint32_t capacity);
+  AutoPolicy(uint32_t capacity, StateArena& arena);
   void insert(uint32_t slot, uint64_t fingerprint) override;
   void touch(uint32_t slot) override;
   void erase(uint32_t slot) override;
   std::optional<uint32_t> evict(const std::function<bool(uint32_t)>& evictable) override;
 
   // The name of the policy that chooses the victims now.
-  std::string_view leader() const { return candidates_[leader_].name; }
+  std::string_view leader() const {
+    return slots_.order() == Lru2Policy::Order::last_use ? "lru" : "lru2";
+  }
 
  private:
-  struct Candidate {
-    std::string_view name;
-    double worth;  // of a hit
-    std::unique_ptr<EvictionPolicy> policy;
-    std::unique_ptr<ShadowCache> shadow;
-    double hits = 0;  // of the shadow; older ones fade
-  };
-  bool known(uint32_t slot) const { return slot < known_.size() && known_[slot]; }
-  bool sampled(uint64_t fingerprint) const;
-  void use(uint64_t fingerprint);
+  bool sampled(uint32_t fingerprint) const {
+    return sample_bits_ == 0 || fingerprint >> (32 - sample_bits_) == 0;
+  }
+  void use(uint32_t fingerprint);
   void compare();
 
-  unsigned sample_bits_ = 0;  // a key is sampled when so many low bits of its fingerprint are zero
-  std::vector<Candidate> candidates_;
-  size_t leader_ = 0;
-  unsigned samples_ = 0;  // since the last comparison
-  std::vector<uint64_t> fingerprints_;
-  std::vector<bool> known_;
-  uint32_t held_ = 0;
+  struct State {
+    double hits[2];    // of the shadows of lru and lru2; older ones fade
+    uint32_t samples;  // since the last comparison
+    uint32_t held;
+    uint32_t begun;
+  };
+  const unsigned sample_bits_;  // a key is sampled when so many high bits of its fingerprint are 0
+  const uint32_t shadow_slots_;
+  State* const state_;
+  Lru2Policy slots_;
+  LruPolicy lru_;
+  Lru2Policy lru2_;
+  ShadowCache lru_shadow_;
+  ShadowCache lru2_shadow_;
 };
 
 }  // namespace ucm::base

@@ -1,63 +1,114 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/eviction_ghosts.h"
 
+#include <algorithm>
+#include <bit>
+
 namespace ucm::base {
+namespace {
+
+uint64_t mixed(uint32_t fingerprint) { return fingerprint * 0x9E3779B97F4A7C15ull; }
+
+// A number below `count`, evenly by the fingerprint.
+uint32_t spread(uint32_t fingerprint, uint32_t count) {
+  return static_cast<uint32_t>(((mixed(fingerprint) >> 32) * count) >> 32);
+}
+
+// From bits that do not choose the line.
+uint16_t tag_of(uint32_t fingerprint) {
+  const auto tag = static_cast<uint16_t>(mixed(fingerprint) >> 24);
+  return tag == 0 ? uint16_t{0xFFFF} : tag;
+}
+
+}  // namespace
+
+GhostTable::GhostTable(uint32_t ghosts, StateArena& arena)
+    : lines_(std::max(1u, (ghosts + kLine - 1) / kLine)),
+      places_(std::clamp(ghosts, 1u, kLine)),
+      ghosts_(arena.take<Ghost>(size_t{lines_} * kLine)) {}
+
+GhostTable::Ghost* GhostTable::line(uint32_t fingerprint) const {
+  return ghosts_ + size_t{spread(fingerprint, lines_)} * kLine;
+}
+
+uint32_t GhostTable::find_in(const Ghost* line, uint16_t tag) const {
+  uint32_t place = 0;
+  while (place < places_ && line[place].tag != tag) ++place;
+  return place;
+}
+
+void GhostTable::remove(Ghost* line, uint32_t place) {
+  std::copy(line + place + 1, line + places_, line + place);
+  line[places_ - 1] = {};
+}
+
+std::optional<uint16_t> GhostTable::find(uint32_t fingerprint) const {
+  const Ghost* const ghosts = line(fingerprint);
+  const uint32_t place = find_in(ghosts, tag_of(fingerprint));
+  if (place == places_) return std::nullopt;
+  return ghosts[place].number;
+}
+
+std::optional<uint16_t> GhostTable::take(uint32_t fingerprint) {
+  Ghost* const ghosts = line(fingerprint);
+  const uint32_t place = find_in(ghosts, tag_of(fingerprint));
+  if (place == places_) return std::nullopt;
+  const uint16_t number = ghosts[place].number;
+  remove(ghosts, place);
+  return number;
+}
+
+std::optional<uint16_t> GhostTable::push(uint32_t fingerprint, uint16_t number) {
+  Ghost* const ghosts = line(fingerprint);
+  const Ghost last = ghosts[places_ - 1];
+  std::copy_backward(ghosts, ghosts + places_ - 1, ghosts + places_);
+  ghosts[0] = {tag_of(fingerprint), number};
+  return last.tag == 0 ? std::nullopt : std::optional<uint16_t>(last.number);
+}
+
+uint32_t GhostTable::trim(uint32_t fingerprint, uint16_t number, uint32_t limit) {
+  Ghost* const ghosts = line(fingerprint);
+  const uint32_t share = (limit + lines_ - 1) / lines_;
+  uint32_t kept = 0;
+  uint32_t left = 0;
+  for (uint32_t place = 0; place < places_ && ghosts[place].tag != 0;) {
+    if (ghosts[place].number != number || ++kept <= share) {
+      ++place;
+      continue;
+    }
+    remove(ghosts, place);
+    ++left;
+  }
+  return left;
+}
+
+FingerprintTable::FingerprintTable(uint32_t numbers, StateArena& arena)
+    : heads_count_(std::bit_ceil(std::max(2u, numbers))),
+      entries_(arena.take<Entry>(numbers)),
+      heads_(arena.take<uint32_t>(heads_count_)) {}
+
+uint32_t& FingerprintTable::head(uint32_t fingerprint) const {
+  return heads_[spread(fingerprint, heads_count_)];
+}
 
 uint32_t FingerprintTable::find(uint32_t fingerprint) const {
-  uint32_t index = heads_[bucket(fingerprint)];
-  while (index != kNone && entries_[index].fingerprint != fingerprint) index = entries_[index].next;
-  return index;
+  uint32_t place = head(fingerprint);
+  while (place != 0 && entries_[place - 1].fingerprint != fingerprint) {
+    place = entries_[place - 1].next;
+  }
+  return place - 1;
 }
 
-void FingerprintTable::add(uint32_t index, uint32_t fingerprint) {
-  if (index >= entries_.size()) entries_.resize(index + 1);
-  if (++count_ > heads_.size()) grow();
+void FingerprintTable::add(uint32_t number, uint32_t fingerprint) {
   uint32_t& first = head(fingerprint);
-  entries_[index] = {fingerprint, first};
-  first = index;
+  entries_[number] = {fingerprint, first};
+  first = number + 1;
 }
 
-void FingerprintTable::remove(uint32_t index) {
-  uint32_t* place = &head(entries_[index].fingerprint);
-  while (*place != index) place = &entries_[*place].next;
-  *place = entries_[index].next;
-  --count_;
-}
-
-void FingerprintTable::grow() {
-  std::vector<uint32_t> before(heads_.size() * 2, kNone);
-  before.swap(heads_);
-  --shift_;
-  for (uint32_t index : before) {
-    while (index != kNone) {
-      Entry& entry = entries_[index];
-      const uint32_t next = entry.next;
-      uint32_t& first = head(entry.fingerprint);
-      entry.next = first;
-      first = index;
-      index = next;
-    }
-  }
-}
-
-uint32_t GhostLists::push(uint8_t list, uint32_t fingerprint) {
-  if (const uint32_t before = find(fingerprint); before != kNone) remove(before);
-  uint32_t index = used_;
-  if (free_.empty()) {
-    ++used_;
-  } else {
-    index = free_.back();
-    free_.pop_back();
-  }
-  lists_.push_newest(list, index);
-  table_.add(index, fingerprint);
-  return index;
-}
-
-void GhostLists::remove(uint32_t index) {
-  table_.remove(index);
-  lists_.remove(index);
-  free_.push_back(index);
+void FingerprintTable::remove(uint32_t number) {
+  uint32_t* place = &head(entries_[number].fingerprint);
+  while (*place != number + 1) place = &entries_[*place - 1].next;
+  *place = entries_[number].next;
 }
 
 }  // namespace ucm::base

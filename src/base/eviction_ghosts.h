@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <optional>
 
-#include "base/eviction_lists.h"
+#include "base/eviction_state.h"
 
 namespace ucm::base {
 
@@ -15,57 +14,62 @@ inline uint32_t short_fingerprint(uint64_t fingerprint) {
   return static_cast<uint32_t>(fingerprint ^ (fingerprint >> 32));
 }
 
-// Finds a small number by the fingerprint it was added with. 12 bytes a number, O(1) amortised.
+// Remembers keys that left, with a small number each, in 4 bytes a ghost. A ghost belongs to one
+// line of 128, in order of arrival: who comes to a full line takes the place of its oldest. For
+// one key in 500 a wrong ghost is found. Not thread-safe.
+class GhostTable {
+ public:
+  // Room for at least so many.
+  GhostTable(uint32_t ghosts, StateArena& arena);
+
+  // The number of the ghost.
+  std::optional<uint16_t> find(uint32_t fingerprint) const;
+  // The same, and the ghost is forgotten.
+  std::optional<uint16_t> take(uint32_t fingerprint);
+  // A ghost of the same fingerprint must not be there. The number of the one that left for it.
+  std::optional<uint16_t> push(uint32_t fingerprint, uint16_t number);
+  // The line of the fingerprint keeps its share of `limit` ghosts with this number, the newest
+  // ones. How many left.
+  uint32_t trim(uint32_t fingerprint, uint16_t number, uint32_t limit);
+
+ private:
+  static constexpr uint32_t kLine = 128;
+  struct Ghost {
+    uint16_t tag;  // 0: none, from here on to the end of the line
+    uint16_t number;
+  };
+  Ghost* line(uint32_t fingerprint) const;
+  uint32_t find_in(const Ghost* line, uint16_t tag) const;
+  void remove(Ghost* line, uint32_t place);
+
+  const uint32_t lines_;
+  const uint32_t places_;  // of a line that are used
+  Ghost* const ghosts_;
+};
+
+// Finds a small number by the fingerprint it was added with. 12 to 16 bytes a number.
 class FingerprintTable {
  public:
-  static constexpr uint32_t kNone = IndexLists::kNone;
+  static constexpr uint32_t kNone = 0xFFFFFFFF;
+
+  FingerprintTable(uint32_t numbers, StateArena& arena);
 
   uint32_t find(uint32_t fingerprint) const;
   // The number must not be in the table.
-  void add(uint32_t index, uint32_t fingerprint);
+  void add(uint32_t number, uint32_t fingerprint);
   // The number must be in the table.
-  void remove(uint32_t index);
+  void remove(uint32_t number);
 
  private:
-  uint32_t& head(uint32_t fingerprint) { return heads_[bucket(fingerprint)]; }
-  size_t bucket(uint32_t fingerprint) const {
-    return (fingerprint * 0x9E3779B97F4A7C15ull) >> shift_;
-  }
-  void grow();
+  uint32_t& head(uint32_t fingerprint) const;
 
   struct Entry {
-    uint32_t fingerprint = 0;
-    uint32_t next = kNone;  // in its bucket
+    uint32_t fingerprint;
+    uint32_t next;  // in its bucket, plus one
   };
-  std::vector<Entry> entries_;
-  std::vector<uint32_t> heads_ = {kNone, kNone};
-  unsigned shift_ = 63;
-  size_t count_ = 0;
-};
-
-// Fingerprints of keys that left, in up to two lists ordered by when they left. 25 bytes a ghost,
-// for as many as were ever there at once.
-class GhostLists {
- public:
-  static constexpr uint32_t kNone = IndexLists::kNone;
-
-  uint32_t size(uint8_t list) const { return lists_.size(list); }
-  uint32_t size() const { return lists_.size(0) + lists_.size(1); }
-  // kNone when there is no such ghost.
-  uint32_t find(uint32_t fingerprint) const { return table_.find(fingerprint); }
-  uint8_t list_of(uint32_t index) const { return lists_.list_of(index); }
-  // kNone when the list is empty.
-  uint32_t oldest(uint8_t list) const { return lists_.oldest(list); }
-  // The ghost's number; numbers are used again. A ghost of the same fingerprint is replaced.
-  uint32_t push(uint8_t list, uint32_t fingerprint);
-  void pop_oldest(uint8_t list) { remove(lists_.oldest(list)); }
-  void remove(uint32_t index);
-
- private:
-  IndexLists lists_;
-  FingerprintTable table_;
-  std::vector<uint32_t> free_;
-  uint32_t used_ = 0;  // numbers that were ever given
+  const uint32_t heads_count_;
+  Entry* const entries_;
+  uint32_t* const heads_;  // plus one
 };
 
 }  // namespace ucm::base

@@ -3,47 +3,32 @@
 
 namespace ucm::base {
 
-void IndexLists::push_newest(uint8_t list, uint32_t index) {
-  make_room(index);
+SlotLists::SlotLists(uint32_t slots, uint16_t lists, StateArena& arena)
+    : ends_(arena.take<Ends>(lists)),
+      links_(arena.take<Link>(slots)),
+      list_(arena.take<uint16_t>(slots)) {}
+
+void SlotLists::push_newest(uint16_t list, uint32_t slot) {
   Ends& ends = ends_[list];
-  links_[index] = {ends.newest, kNone};
-  (ends.newest == kNone ? ends.oldest : links_[ends.newest].newer) = index;
-  ends.newest = index;
-  list_[index] = list;
+  links_[slot] = {ends.newest, 0};
+  (ends.newest == 0 ? ends.oldest : links_[ends.newest - 1].newer) = slot + 1;
+  ends.newest = slot + 1;
+  list_[slot] = static_cast<uint16_t>(list + 1);
   ++ends.size;
 }
 
-void IndexLists::remove(uint32_t index) {
-  redirect(index, links_[index].newer, links_[index].older);
-  --ends_[list_[index]].size;
-  list_[index] = kUnlinked;
+void SlotLists::remove(uint32_t slot) {
+  const Link link = links_[slot];
+  Ends& ends = ends_[list_of(slot)];
+  (link.older == 0 ? ends.oldest : links_[link.older - 1].newer) = link.newer;
+  (link.newer == 0 ? ends.newest : links_[link.newer - 1].older) = link.older;
+  --ends.size;
+  list_[slot] = 0;
 }
 
-void IndexLists::move_newest(uint8_t list, uint32_t index) {
-  remove(index);
-  push_newest(list, index);
-}
-
-void IndexLists::replace(uint32_t index, uint32_t successor) {
-  make_room(successor);
-  redirect(index, successor, successor);
-  links_[successor] = links_[index];
-  list_[successor] = list_[index];
-  list_[index] = kUnlinked;
-}
-
-void IndexLists::make_room(uint32_t index) {
-  // A vector grows by doubling, also when it is resized by one.
-  if (index < list_.size()) return;
-  links_.resize(index + 1);
-  list_.resize(index + 1, kUnlinked);
-}
-
-void IndexLists::redirect(uint32_t index, uint32_t older_side, uint32_t newer_side) {
-  const Link link = links_[index];
-  Ends& ends = ends_[list_[index]];
-  (link.older == kNone ? ends.oldest : links_[link.older].newer) = older_side;
-  (link.newer == kNone ? ends.newest : links_[link.newer].older) = newer_side;
+void SlotLists::move_newest(uint16_t list, uint32_t slot) {
+  remove(slot);
+  push_newest(list, slot);
 }
 
 }  // namespace ucm::base

@@ -1,53 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <vector>
+
+#include "base/eviction_state.h"
 
 namespace ucm::base {
 
-// Doubly linked lists over small numbers (slots, ghosts): a number is in one list at most, and
-// every call is O(1). 9 bytes a number, up to the highest one ever linked. Not thread-safe.
-class IndexLists {
+// Doubly linked lists over slots: a slot is in one list at most, and every call is O(1). 10 bytes
+// a slot and 12 a list. Not thread-safe.
+class SlotLists {
  public:
   static constexpr uint32_t kNone = 0xFFFFFFFF;
-  static constexpr uint8_t kUnlinked = 0xFF;
-  static constexpr uint8_t kMostLists = 2;
 
-  // kUnlinked for a number that is in no list.
-  uint8_t list_of(uint32_t index) const { return index < list_.size() ? list_[index] : kUnlinked; }
-  bool linked(uint32_t index) const { return list_of(index) != kUnlinked; }
-  uint32_t size(uint8_t list) const { return ends_[list].size; }
+  SlotLists(uint32_t slots, uint16_t lists, StateArena& arena);
+
+  bool linked(uint32_t slot) const { return list_[slot] != 0; }
+  // The slot must be in a list.
+  uint16_t list_of(uint32_t slot) const { return static_cast<uint16_t>(list_[slot] - 1); }
+  uint32_t size(uint16_t list) const { return ends_[list].size; }
   // kNone at the end.
-  uint32_t oldest(uint8_t list) const { return ends_[list].oldest; }
-  uint32_t newer(uint32_t index) const { return links_[index].newer; }
+  uint32_t oldest(uint16_t list) const { return ends_[list].oldest - 1; }
+  uint32_t newer(uint32_t slot) const { return links_[slot].newer - 1; }
 
-  // The number must not be in a list.
-  void push_newest(uint8_t list, uint32_t index);
-  // The number must be in a list.
-  void remove(uint32_t index);
-  void move_newest(uint8_t list, uint32_t index);
-  // `successor` takes the place of `index`, which is in no list afterwards.
-  void replace(uint32_t index, uint32_t successor);
+  // The slot must not be in a list.
+  void push_newest(uint16_t list, uint32_t slot);
+  // The slot must be in a list.
+  void remove(uint32_t slot);
+  void move_newest(uint16_t list, uint32_t slot);
 
  private:
+  // Numbers of slots plus one: zero stands for none.
   struct Link {
-    uint32_t older = kNone;
-    uint32_t newer = kNone;
+    uint32_t older;
+    uint32_t newer;
   };
   struct Ends {
-    uint32_t oldest = kNone;
-    uint32_t newest = kNone;
-    uint32_t size = 0;
+    uint32_t oldest;
+    uint32_t newest;
+    uint32_t size;
   };
-  void make_room(uint32_t index);
-  // Lets both neighbours of a number point at `older_side` and `newer_side` instead of it.
-  void redirect(uint32_t index, uint32_t older_side, uint32_t newer_side);
-
-  std::vector<Link> links_;
-  std::vector<uint8_t> list_;
-  std::array<Ends, kMostLists> ends_;
+  Ends* const ends_;
+  Link* const links_;
+  uint16_t* const list_;  // plus one: zero stands for none
 };
 
 }  // namespace ucm::base

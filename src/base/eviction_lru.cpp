@@ -3,47 +3,26 @@
 
 namespace ucm::base {
 
-LruPolicy::LruPolicy(uint32_t capacity)
-    : links_(capacity + 1, Link{kUnlinked, kUnlinked}), sentinel_(capacity) {
-  links_[sentinel_] = {sentinel_, sentinel_};
-}
-
 void LruPolicy::insert(uint32_t slot, uint64_t) {
-  if (linked(slot)) unlink(slot);
-  link_newest(slot);
+  erase(slot);
+  lists_.push_newest(0, slot);
 }
 
 void LruPolicy::touch(uint32_t slot) {
-  if (!linked(slot)) return;
-  unlink(slot);
-  link_newest(slot);
+  if (lists_.linked(slot)) lists_.move_newest(0, slot);
 }
 
 void LruPolicy::erase(uint32_t slot) {
-  if (linked(slot)) unlink(slot);
+  if (lists_.linked(slot)) lists_.remove(slot);
 }
 
 std::optional<uint32_t> LruPolicy::evict(const std::function<bool(uint32_t)>& evictable) {
-  for (uint32_t slot = links_[sentinel_].newer; slot != sentinel_; slot = links_[slot].newer) {
+  for (uint32_t slot = lists_.oldest(0); slot != SlotLists::kNone; slot = lists_.newer(slot)) {
     if (!evictable(slot)) continue;
-    unlink(slot);
+    lists_.remove(slot);
     return slot;
   }
   return std::nullopt;
-}
-
-void LruPolicy::unlink(uint32_t slot) {
-  const Link link = links_[slot];
-  links_[link.older].newer = link.newer;
-  links_[link.newer].older = link.older;
-  links_[slot] = {kUnlinked, kUnlinked};
-}
-
-void LruPolicy::link_newest(uint32_t slot) {
-  const uint32_t newest = links_[sentinel_].older;
-  links_[slot] = {newest, sentinel_};
-  links_[newest].newer = slot;
-  links_[sentinel_].older = slot;
 }
 
 }  // namespace ucm::base

@@ -1,115 +1,170 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/eviction_lru2.h"
 
+#include <algorithm>
+#include <vector>
+
 namespace ucm::base {
 namespace {
 
 // As many uses as this share of the capacity lie between two uses that count as two.
 constexpr uint32_t kWindowShare = 64;
+// And so many are an epoch: those that are told apart span 128 capacities of uses.
+constexpr uint32_t kUnitShare = 8;
 // Blocks of KV come back after several times the life of a slot; one ghost a slot costs 1 to 3
 // points of hit rate in small caches, four would gain about one.
-constexpr uint64_t kGhostsPerSlot = 2;
+constexpr uint32_t kGhostsPerSlot = 2;
+// Lines of the table fill unevenly. All ghosts of one time leave together before a line is full: a
+// chain with a hole is lost behind it.
+constexpr double kFilled = 0.85;
 
 }  // namespace
 
-Lru2Policy::Lru2Policy(uint32_t capacity) : capacity_(capacity), window_(capacity / kWindowShare) {}
+Lru2Policy::Lru2Policy(uint32_t capacity, StateArena& arena)
+    : window_(capacity / kWindowShare),
+      unit_(std::max(1u, capacity / kUnitShare)),
+      most_ghosts_(static_cast<uint32_t>(kFilled * kGhostsPerSlot * capacity) + 1),
+      state_(arena.take<State>(1)),
+      lists_(capacity, static_cast<uint16_t>(1 + kEpochs), arena),
+      fingerprints_(arena.take<uint32_t>(capacity)),
+      last_(arena.take<uint32_t>(capacity)),
+      earlier_(arena.take<uint16_t>(capacity)),
+      ghosts_of_(arena.take<uint32_t>(kEpochs)),
+      ghosts_(kGhostsPerSlot * capacity + 1, arena) {}
 
 void Lru2Policy::insert(uint32_t slot, uint64_t fingerprint) {
   erase(slot);
-  if (slot >= slots_.size()) slots_.resize(slot + 1);
-  slots_[slot] = {short_fingerprint(fingerprint), ++clock_, 0};
-  order_.push_newest(0, latest_place(slot));
-  const uint32_t ghost = ghosts_.find(slots_[slot].fingerprint);
-  if (ghost == GhostLists::kNone) {
-    once_.push_newest(0, slot);
-  } else {
-    order_.replace(ghost_place(ghost), earlier_place(slot));
-    ghosts_.remove(ghost);
-  }
+  tick();
+  fingerprints_[slot] = short_fingerprint(fingerprint);
+  last_[slot] = static_cast<uint32_t>(state_->clock);
+  earlier_[slot] = take_ghost(fingerprints_[slot]);
+  link(slot);
 }
 
 void Lru2Policy::touch(uint32_t slot) {
   if (!known(slot)) return;
-  ++clock_;
-  const bool same_use = clock_ - slots_[slot].clock <= window_;
-  slots_[slot].clock = clock_;
-  if (same_use) {
-    order_.move_newest(0, latest_place(slot));
-    if (once_.linked(slot)) once_.move_newest(0, slot);
-    return;
-  }
-  if (once_.linked(slot)) {
-    once_.remove(slot);
-  } else {
-    order_.remove(earlier_place(slot));
-  }
-  slots_[slot].latest ^= 1;
-  order_.push_newest(0, latest_place(slot));
+  tick();
+  const bool same_use = recent(slot);
+  if (!same_use) earlier_[slot] = stamp(last_use(slot) / unit_);
+  last_[slot] = static_cast<uint32_t>(state_->clock);
+  // Of two uses the earlier one counts, and it is the same as before.
+  if (same_use && earlier_[slot] != 0 && order() == Order::two_uses) return;
+  lists_.remove(slot);
+  link(slot);
 }
 
 void Lru2Policy::erase(uint32_t slot) {
-  if (!known(slot)) return;
-  order_.remove(latest_place(slot));
-  if (once_.linked(slot)) {
-    once_.remove(slot);
-  } else {
-    order_.remove(earlier_place(slot));
-  }
-}
-
-void Lru2Policy::displace(uint32_t slot) {
-  if (!known(slot)) return;
-  const uint32_t fingerprint = slots_[slot].fingerprint;
-  if (const uint32_t before = ghosts_.find(fingerprint); before != GhostLists::kNone) {
-    forget_ghost(before);
-  }
-  if (ghosts_.size() >= kGhostsPerSlot * capacity_) forget_ghost(ghosts_.oldest(0));
-  order_.replace(latest_place(slot), ghost_place(ghosts_.push(0, fingerprint)));
-  if (once_.linked(slot)) {
-    once_.remove(slot);
-  } else {
-    order_.remove(earlier_place(slot));
-  }
-}
-
-void Lru2Policy::forget_ghost(uint32_t ghost) {
-  order_.remove(ghost_place(ghost));
-  ghosts_.remove(ghost);
+  if (known(slot)) lists_.remove(slot);
 }
 
 std::optional<uint32_t> Lru2Policy::evict(const std::function<bool(uint32_t)>& evictable) {
-  std::optional<uint32_t> victim = evict_once(evictable, true);
-  if (!victim) victim = evict_often(evictable);
-  if (!victim) victim = evict_once(evictable, false);
+  if (order() == Order::last_use) return evict_oldest(evictable);
+  std::optional<uint32_t> victim = evict_from(kOnce, evictable, true);
+  if (!victim) victim = evict_oldest(evictable);
+  if (!victim) victim = evict_from(kOnce, evictable, false);
   return victim;
 }
 
-std::optional<uint32_t> Lru2Policy::evict_once(const std::function<bool(uint32_t)>& evictable,
-                                               bool spare) {
-  for (uint32_t slot = once_.oldest(0); slot != IndexLists::kNone; slot = once_.newer(slot)) {
-    if (spare && recent(slot)) break;
+std::optional<uint32_t> Lru2Policy::evict_oldest(const std::function<bool(uint32_t)>& evictable) {
+  const uint64_t now = epoch();
+  while (state_->oldest < now && lists_.size(list_of(state_->oldest)) == 0) ++state_->oldest;
+  for (uint64_t each = state_->oldest; each <= now; ++each) {
+    if (const auto victim = evict_from(list_of(each), evictable, false)) return victim;
+  }
+  return std::nullopt;
+}
+
+std::optional<uint32_t> Lru2Policy::evict_from(uint16_t list,
+                                               const std::function<bool(uint32_t)>& evictable,
+                                               bool spare_recent) {
+  for (uint32_t slot = lists_.oldest(list); slot != SlotLists::kNone; slot = lists_.newer(slot)) {
+    if (spare_recent && recent(slot)) break;
     if (!evictable(slot)) continue;
-    displace(slot);
+    leave(slot);
     return slot;
   }
   return std::nullopt;
 }
 
-std::optional<uint32_t> Lru2Policy::evict_often(const std::function<bool(uint32_t)>& evictable) {
-  uint32_t next = IndexLists::kNone;
-  for (uint32_t place = order_.oldest(0); place != IndexLists::kNone; place = next) {
-    next = order_.newer(place);
-    if (place >= 2 * capacity_) {
-      // Older than what any slot is judged by: it would be the next victim if it came back.
-      forget_ghost(place - 2 * capacity_);
-      continue;
-    }
-    const uint32_t slot = place / 2;
-    if (place != earlier_place(slot) || !evictable(slot)) continue;
-    displace(slot);
-    return slot;
+void Lru2Policy::leave(uint32_t slot) {
+  lists_.remove(slot);
+  (void)take_ghost(fingerprints_[slot]);
+  const uint64_t when = std::max(last_use(slot) / unit_, first_epoch());
+  (void)ghosts_.push(fingerprints_[slot], stamp(when));
+  if (when < state_->first_ghosts) return;
+  ++ghosts_of_[when % kEpochs];
+  ++state_->ghosts;
+  while (state_->ghosts > most_ghosts_) forget_ghosts();
+}
+
+void Lru2Policy::forget_ghosts() {
+  uint32_t& ghosts = ghosts_of_[state_->first_ghosts % kEpochs];
+  state_->ghosts -= ghosts;
+  ghosts = 0;
+  ++state_->first_ghosts;
+}
+
+// The stamp of its last use; 0 when there is none.
+uint16_t Lru2Policy::take_ghost(uint32_t fingerprint) {
+  const uint16_t found = ghosts_.take(fingerprint).value_or(0);
+  if (found == 0) return 0;
+  const uint64_t when = epoch_of(found);
+  if (when < state_->first_ghosts) return 0;
+  // What a full line dropped is still counted.
+  if (uint32_t& ghosts = ghosts_of_[when % kEpochs]; ghosts > 0) {
+    --ghosts;
+    --state_->ghosts;
   }
-  return std::nullopt;
+  return found;
+}
+
+void Lru2Policy::reorder(Order order) {
+  if (order == state_->order) return;
+  state_->order = order;
+  std::vector<uint32_t> slots;
+  const auto empty = [&](uint16_t list) {
+    for (; lists_.size(list) > 0; lists_.remove(slots.back())) slots.push_back(lists_.oldest(list));
+  };
+  empty(kOnce);
+  for (uint64_t each = state_->oldest, now = epoch(); each <= now; ++each) empty(list_of(each));
+  // Epochs are too coarse for LRU: slots of one keep the order of their last uses.
+  std::stable_sort(slots.begin(), slots.end(),
+                   [this](uint32_t a, uint32_t b) { return last_use(a) < last_use(b); });
+  for (const uint32_t slot : slots) link(slot);
+}
+
+uint64_t Lru2Policy::epoch_of(uint16_t stamp) const {
+  const uint64_t now = epoch();
+  const uint64_t age = (now % 0xFFFF + 0xFFFF - (stamp - 1u)) % 0xFFFF;
+  return now - std::min<uint64_t>({age, now, kEpochs - 1});
+}
+
+uint64_t Lru2Policy::last_use(uint32_t slot) const {
+  return state_->clock - static_cast<uint32_t>(static_cast<uint32_t>(state_->clock) - last_[slot]);
+}
+
+void Lru2Policy::tick() {
+  const uint64_t before = epoch();
+  ++state_->clock;
+  const uint64_t now = epoch();
+  if (now == before) return;
+  // The list of the new epoch was that of the one that is no longer told apart from the next.
+  const uint16_t list = list_of(now);
+  const uint64_t first = first_epoch();
+  while (state_->first_ghosts < first) forget_ghosts();
+  while (lists_.size(list) > 0) lists_.move_newest(list_of(first), lists_.oldest(list));
+  state_->oldest = std::max(state_->oldest, first);
+}
+
+void Lru2Policy::link(uint32_t slot) {
+  if (order() == Order::two_uses && earlier_[slot] == 0) {
+    lists_.push_newest(kOnce, slot);
+    return;
+  }
+  const bool by_last = order() == Order::last_use;
+  const uint64_t when = epoch_of(by_last ? stamp(last_use(slot) / unit_) : earlier_[slot]);
+  state_->oldest = std::min(state_->oldest, when);
+  lists_.push_newest(list_of(when), slot);
 }
 
 }  // namespace ucm::base

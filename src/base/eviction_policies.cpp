@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <array>
+#include <cstdlib>
 #include <string>
 
 #include "base/eviction_arc.h"
@@ -11,38 +12,100 @@
 namespace ucm::base {
 namespace {
 
-constexpr std::array<std::string_view, 5> kNames = {"auto", "lru", "arc", "lru2", "s3fifo"};
-// Slots and ghosts are numbered with 32 bits, two places each.
+// Memory that the system zeroes as it is touched: large stores begin small.
+struct Freed {
+  void operator()(std::byte* memory) const { std::free(memory); }
+};
+using StateMemory = std::unique_ptr<std::byte, Freed>;
+
+struct OwnState {
+  StateMemory memory;
+  StateArena arena;
+};
+
+// A policy over memory of its own, or, with null, over that of the arena.
+template <typename Policy>
+class Placed final : private OwnState, public Policy {
+ public:
+  Placed(uint32_t capacity, StateMemory own, std::byte* state)
+      : OwnState{std::move(own), StateArena(state)}, Policy(capacity, this->arena) {}
+};
+
+struct Maker {
+  std::string_view name;
+  std::unique_ptr<EvictionPolicy> (*make)(uint32_t capacity, StateMemory memory, std::byte* state);
+  size_t (*bytes)(uint32_t capacity);
+};
+
+template <typename Policy>
+constexpr Maker maker(std::string_view name) {
+  return {name,
+          [](uint32_t capacity, StateMemory memory, std::byte* state) {
+            return std::unique_ptr<EvictionPolicy>(
+                std::make_unique<Placed<Policy>>(capacity, std::move(memory), state));
+          },
+          [](uint32_t capacity) {
+            StateArena counted(nullptr);
+            const Policy policy(capacity, counted);
+            return counted.used();
+          }};
+}
+
+constexpr std::array<Maker, 5> kMakers = {maker<AutoPolicy>("auto"), maker<LruPolicy>("lru"),
+                                          maker<ArcPolicy>("arc"), maker<Lru2Policy>("lru2"),
+                                          maker<S3FifoPolicy>("s3fifo")};
+constexpr std::array<std::string_view, kMakers.size()> kNames = {
+    kMakers[0].name, kMakers[1].name, kMakers[2].name, kMakers[3].name, kMakers[4].name};
+// Numbers of slots and of two ghosts a slot fit into 32 bits.
 constexpr uint32_t kMostSlots = 1u << 30;
+
+Result<const Maker*> find_maker(std::string_view name, uint32_t capacity) {
+  if (capacity == 0 || capacity >= kMostSlots) {
+    return make_status(Code::invalid_argument, "eviction_policy: %u slots; 1 to %u are possible",
+                       capacity, kMostSlots - 1);
+  }
+  for (const Maker& each : kMakers) {
+    if (each.name == name) return &each;
+  }
+  return make_status(Code::invalid_argument,
+                     "eviction_policy: '%s' is none of auto, lru, arc, lru2, s3fifo",
+                     std::string(name).c_str());
+}
 
 }  // namespace
 
 std::span<const std::string_view> eviction_policy_names() { return kNames; }
 
+Result<size_t> eviction_state_bytes(std::string_view name, uint32_t capacity) {
+  UCM_TRY_ASSIGN(const Maker* found, find_maker(name, capacity));
+  return found->bytes(capacity);
+}
+
 Result<std::unique_ptr<EvictionPolicy>> make_eviction_policy(std::string_view name,
                                                              uint32_t capacity) {
-  std::unique_ptr<EvictionPolicy> policy;
-  if (name != "lru" && capacity >= kMostSlots) {
-    return make_status(Code::invalid_argument,
-                       "eviction_policy: '%s' has room for %u slots, not %u",
-                       std::string(name).c_str(), kMostSlots - 1, capacity);
+  UCM_TRY_ASSIGN(const Maker* found, find_maker(name, capacity));
+  const size_t bytes = found->bytes(capacity);
+  StateMemory memory(static_cast<std::byte*>(std::calloc(bytes, 1)));
+  if (memory == nullptr) {
+    return make_status(Code::out_of_memory, "eviction_policy: %zu bytes for %u slots", bytes,
+                       capacity);
   }
-  if (name == "lru") {
-    policy = std::make_unique<LruPolicy>(capacity);
-  } else if (name == "auto") {
-    policy = std::make_unique<AutoPolicy>(capacity);
-  } else if (name == "arc") {
-    policy = std::make_unique<ArcPolicy>(capacity);
-  } else if (name == "lru2") {
-    policy = std::make_unique<Lru2Policy>(capacity);
-  } else if (name == "s3fifo") {
-    policy = std::make_unique<S3FifoPolicy>(capacity);
-  } else {
+  std::byte* const state = memory.get();
+  return found->make(capacity, std::move(memory), state);
+}
+
+Result<std::unique_ptr<EvictionPolicy>> attach_eviction_policy(std::string_view name,
+                                                               uint32_t capacity,
+                                                               std::span<std::byte> state) {
+  UCM_TRY_ASSIGN(const Maker* found, find_maker(name, capacity));
+  const size_t bytes = found->bytes(capacity);
+  const bool aligned = reinterpret_cast<uintptr_t>(state.data()) % alignof(uint64_t) == 0;
+  if (state.size() < bytes || !aligned) {
     return make_status(Code::invalid_argument,
-                       "eviction_policy: '%s' is none of auto, lru, arc, lru2, s3fifo",
-                       std::string(name).c_str());
+                       "eviction_policy: %zu bytes of memory for %zu, aligned to 8", state.size(),
+                       bytes);
   }
-  return policy;
+  return found->make(capacity, nullptr, state.data());
 }
 
 }  // namespace ucm::base

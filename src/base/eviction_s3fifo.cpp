@@ -5,41 +5,24 @@
 
 namespace ucm::base {
 
-S3FifoPolicy::S3FifoPolicy(uint32_t capacity) : full_(capacity) {}
+S3FifoPolicy::S3FifoPolicy(uint32_t capacity, StateArena& arena)
+    : queues_(capacity, capacity, arena), uses_(arena.take<uint8_t>(capacity)) {}
 
 void S3FifoPolicy::insert(uint32_t slot, uint64_t fingerprint) {
   erase(slot);
-  if (slot >= uses_.size()) {
-    uses_.resize(slot + 1);
-    fingerprints_.resize(slot + 1);
-  }
-  fingerprints_[slot] = short_fingerprint(fingerprint);
+  const uint32_t key = short_fingerprint(fingerprint);
+  const bool returns = queues_.ghost(key).has_value();
+  if (returns) queues_.forget_ghost(key);
   uses_[slot] = 0;
-  const uint32_t ghost = ghosts_.find(fingerprints_[slot]);
-  if (ghost != GhostLists::kNone) ghosts_.remove(ghost);
-  lists_.push_newest(ghost == GhostLists::kNone ? kSmall : kMain, slot);
+  queues_.push(returns ? kMain : kSmall, slot, key);
 }
 
 void S3FifoPolicy::touch(uint32_t slot) {
-  if (lists_.linked(slot) && uses_[slot] < kMostUses) ++uses_[slot];
-}
-
-void S3FifoPolicy::erase(uint32_t slot) {
-  if (lists_.linked(slot)) lists_.remove(slot);
-}
-
-void S3FifoPolicy::displace(uint32_t slot) {
-  if (!lists_.linked(slot)) return;
-  full_ = resident();
-  const bool remembered = lists_.list_of(slot) == kSmall;
-  lists_.remove(slot);
-  if (remembered) ghosts_.push(kSmall, fingerprints_[slot]);
-  // As many ghosts as the main queue has slots.
-  while (ghosts_.size() > full_ - small_share()) ghosts_.pop_oldest(kSmall);
+  if (queues_.lists().linked(slot) && uses_[slot] < kMostUses) ++uses_[slot];
 }
 
 std::optional<uint32_t> S3FifoPolicy::evict(const std::function<bool(uint32_t)>& evictable) {
-  const bool small_first = lists_.size(kSmall) >= std::max(1u, resident() / 10);
+  const bool small_first = queues_.size(kSmall) >= std::max(1u, queues_.resident() / 10);
   std::optional<uint32_t> victim;
   if (small_first) victim = evict_small(evictable);
   if (!victim) victim = evict_main(evictable);
@@ -50,14 +33,18 @@ std::optional<uint32_t> S3FifoPolicy::evict(const std::function<bool(uint32_t)>&
 }
 
 std::optional<uint32_t> S3FifoPolicy::evict_small(const std::function<bool(uint32_t)>& evictable) {
-  uint32_t next = IndexLists::kNone;
-  for (uint32_t slot = lists_.oldest(kSmall); slot != IndexLists::kNone; slot = next) {
-    next = lists_.newer(slot);
+  const SlotLists& lists = queues_.lists();
+  uint32_t next = SlotLists::kNone;
+  for (uint32_t slot = lists.oldest(kSmall); slot != SlotLists::kNone; slot = next) {
+    next = lists.newer(slot);
     if (uses_[slot] >= kPromotingUses) {
       uses_[slot] = 0;
-      lists_.move_newest(kMain, slot);
+      queues_.move(kMain, slot);
     } else if (evictable(slot)) {
-      displace(slot);
+      queues_.leave(slot, true);
+      // As many ghosts as the main queue has slots.
+      const uint32_t full = queues_.full();
+      queues_.trim_ghosts(queues_.fingerprint(slot), kSmall, full - std::max(1u, full / 10));
       return slot;
     }
   }
@@ -65,16 +52,17 @@ std::optional<uint32_t> S3FifoPolicy::evict_small(const std::function<bool(uint3
 }
 
 std::optional<uint32_t> S3FifoPolicy::evict_main(const std::function<bool(uint32_t)>& evictable) {
+  const SlotLists& lists = queues_.lists();
   // Each round takes one use from every slot, so what can leave does in the last one.
   for (uint8_t round = 0; round <= kMostUses; ++round) {
-    uint32_t slot = lists_.oldest(kMain);
-    for (uint32_t left = lists_.size(kMain); left > 0; --left) {
-      const uint32_t next = lists_.newer(slot);
+    uint32_t slot = lists.oldest(kMain);
+    for (uint32_t left = lists.size(kMain); left > 0; --left) {
+      const uint32_t next = lists.newer(slot);
       if (uses_[slot] > 0) {
         --uses_[slot];
-        lists_.move_newest(kMain, slot);
+        queues_.move(kMain, slot);
       } else if (evictable(slot)) {
-        displace(slot);
+        queues_.leave(slot, false);
         return slot;
       }
       slot = next;

@@ -5,46 +5,47 @@
 
 namespace ucm::base {
 
-ShadowCache::ShadowCache(std::unique_ptr<EvictionPolicy> policy, uint32_t slots)
-    : policy_(std::move(policy)), most_slots_(slots), slots_(slots) {}
+ShadowCache::ShadowCache(uint32_t slots, EvictionPolicy& policy, StateArena& arena)
+    : slots_(slots),
+      policy_(policy),
+      state_(arena.take<State>(1)),
+      free_(arena.take<uint32_t>(slots)),
+      table_(slots, arena) {}
 
-bool ShadowCache::use(uint64_t fingerprint) {
-  const uint32_t found = table_.find(short_fingerprint(fingerprint));
-  if (found != FingerprintTable::kNone) {
-    policy_->touch(found);
+bool ShadowCache::use(uint32_t fingerprint) {
+  const uint32_t found = table_.find(fingerprint);
+  if (found != kNone) {
+    policy_.touch(found);
     return true;
   }
-  while (held_ >= slots_) evict();
-  uint32_t slot = used_;
-  if (free_.empty()) {
-    ++used_;
-  } else {
-    slot = free_.back();
-    free_.pop_back();
-  }
-  ++held_;
-  table_.add(slot, short_fingerprint(fingerprint));
-  policy_->insert(slot, fingerprint);
+  while (state_->held >= slots_ - state_->missing) evict();
+  const uint32_t slot = state_->freed > 0 ? free_[--state_->freed] : state_->given++;
+  ++state_->held;
+  table_.add(slot, fingerprint);
+  policy_.insert(slot, fingerprint);
   return false;
 }
 
-void ShadowCache::forget(uint64_t fingerprint) {
-  const uint32_t slot = table_.find(short_fingerprint(fingerprint));
-  if (slot == FingerprintTable::kNone) return;
-  policy_->erase(slot);
-  table_.remove(slot);
-  free_.push_back(slot);
-  --held_;
+void ShadowCache::forget(uint32_t fingerprint) {
+  const uint32_t slot = table_.find(fingerprint);
+  if (slot == kNone) return;
+  policy_.erase(slot);
+  free(slot);
 }
 
-void ShadowCache::resize(uint32_t slots) { slots_ = std::clamp(slots, 1u, most_slots_); }
+void ShadowCache::resize(uint32_t slots) {
+  state_->missing = slots_ - std::clamp(slots, 1u, slots_);
+}
 
 void ShadowCache::evict() {
   // All slots are known to the policy and evictable: there is always a victim.
-  const uint32_t slot = policy_->evict([](uint32_t) { return true; }).value();
+  free(policy_.evict([](uint32_t) { return true; }).value());
+}
+
+void ShadowCache::free(uint32_t slot) {
   table_.remove(slot);
-  free_.push_back(slot);
-  --held_;
+  free_[state_->freed++] = slot;
+  --state_->held;
 }
 
 }  // namespace ucm::base

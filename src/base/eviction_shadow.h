@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <memory>
-#include <vector>
-
 #include "base/eviction.h"
 #include "base/eviction_ghosts.h"
 
@@ -12,24 +9,32 @@ namespace ucm::base {
 // What a cache of so many slots under a policy would have hit: keys only. Not thread-safe.
 class ShadowCache {
  public:
-  ShadowCache(std::unique_ptr<EvictionPolicy> policy, uint32_t slots);
+  // `policy` has room for `slots` and outlives this.
+  ShadowCache(uint32_t slots, EvictionPolicy& policy, StateArena& arena);
 
-  // A use of a block. Whether it was here; it is now.
-  bool use(uint64_t fingerprint);
-  void forget(uint64_t fingerprint);
+  bool holds(uint32_t fingerprint) const { return table_.find(fingerprint) != kNone; }
+  // A use of a block, by its short fingerprint. Whether it was here; it is now.
+  bool use(uint32_t fingerprint);
+  void forget(uint32_t fingerprint);
   // The cache shrinks or grows to so many slots, at most as many as it was made with.
   void resize(uint32_t slots);
 
  private:
+  static constexpr uint32_t kNone = FingerprintTable::kNone;
   void evict();
+  void free(uint32_t slot);
 
-  const std::unique_ptr<EvictionPolicy> policy_;
-  const uint32_t most_slots_;
-  uint32_t slots_;
+  struct State {
+    uint32_t missing;  // of the slots it was made with
+    uint32_t given;    // slots that were ever used
+    uint32_t freed;
+    uint32_t held;
+  };
+  const uint32_t slots_;
+  EvictionPolicy& policy_;
+  State* const state_;
+  uint32_t* const free_;
   FingerprintTable table_;
-  std::vector<uint32_t> free_;
-  uint32_t used_ = 0;  // slots that were ever given
-  uint32_t held_ = 0;
 };
 
 }  // namespace ucm::base

@@ -2,6 +2,7 @@
 #include "base/option_reader.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <limits>
 
@@ -39,6 +40,25 @@ const OptionValue* OptionReader::find(std::string_view key) const {
   auto found = options_.find(prefix_ + std::string(key));
   if (found == options_.end()) found = options_.find(std::string(key));
   return found == options_.end() ? nullptr : &found->second;
+}
+
+Status OptionReader::read_keeping(bool* second_use, double* pin_limit) const {
+  constexpr std::array<std::string_view, 2> kAdmission = {"always", "second_use"};
+  std::string admission = "always";
+  UCM_TRY(read_choice("admission", kAdmission, &admission));
+  *second_use = admission == "second_use";
+  return read_share("pin_limit", pin_limit);
+}
+
+Status OptionReader::read_share(std::string_view key, double* target) const {
+  double share = *target;
+  UCM_TRY(read(key, &share));
+  if (!(share >= 0 && share <= 0.9)) {
+    return make_status(Code::invalid_argument, "option %s: %g is not from 0 to 0.9",
+                       std::string(key).c_str(), share);
+  }
+  *target = share;
+  return {};
 }
 
 Status OptionReader::wrong_type(std::string_view key, std::string_view expected) const {

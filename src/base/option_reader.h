@@ -27,6 +27,10 @@ class OptionReader {
   // One of `allowed`, else invalid_argument listing them.
   Status read_choice(std::string_view key, std::span<const std::string_view> allowed,
                      std::string* target) const;
+  // 0 to 0.9.
+  Status read_share(std::string_view key, double* target) const;
+  // `admission` (always or second_use) and `pin_limit` (a share).
+  Status read_keeping(bool* second_use, double* pin_limit) const;
 
  private:
   const OptionValue* find(std::string_view key) const;

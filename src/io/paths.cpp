@@ -190,6 +190,12 @@ Status unlink_file(const std::string& path) {
   return errno_status(error, "unlink %s", path.c_str());
 }
 
+Status set_mode(const std::string& path, unsigned mode) {
+  const int error = run(Operation::stat, path, [&] { return ::chmod(path.c_str(), mode); });
+  if (error == 0) return {};
+  return errno_status(error, "change the mode of %s", path.c_str());
+}
+
 Status sync_folder(const std::string& path) {
   UCM_TRY_ASSIGN(const File folder, File::open(path, O_RDONLY | O_DIRECTORY));
   return sync_all(folder);

@@ -53,6 +53,7 @@ Status rename_path(const std::string& from, const std::string& to);
 // A second name for a file; false when `to` exists already.
 Result<bool> link_file(const std::string& from, const std::string& to);
 Status unlink_file(const std::string& path);
+Status set_mode(const std::string& path, unsigned mode);
 // Makes the names in a folder survive a power loss.
 Status sync_folder(const std::string& path);
 

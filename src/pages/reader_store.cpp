@@ -167,6 +167,13 @@ uint64_t ReaderStore::digest_seed(const BlockKey& key) const {
   return current ? payload_seed(key, current->format.seed()) : 0;
 }
 
+Status ReaderStore::pin(std::span<const BlockKey>, std::span<uint8_t>) {
+  return make_status(Code::unsupported, "pages: %s is open for reading only; its writer pins",
+                     options_.path.c_str());
+}
+
+Status ReaderStore::unpin(std::span<const BlockKey> keys) { return pin(keys, {}); }
+
 void ReaderStore::touch(std::span<const BlockKey>) {}
 
 PageStoreStats ReaderStore::stats() const {

@@ -23,6 +23,8 @@ class ReaderStore final : public PageStore, public std::enable_shared_from_this<
   void load(std::span<const PageRow> rows, PageRowDone done, TaskPtr task) override;
   void dump(std::span<const PageRow> rows, PageRowDone done, TaskPtr task) override;
   Status remove(std::span<const BlockKey> keys) override;
+  Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
+  Status unpin(std::span<const BlockKey> keys) override;
   void touch(std::span<const BlockKey> keys) override;
   PageStoreStats stats() const override;
   uint64_t slot_bytes() const override { return slot_bytes_; }

@@ -79,6 +79,10 @@ bool WriterStore::admit_dump(const PageRow& row, const CallPtr& call, Consequenc
     writing->second->twins.emplace_back(row, call);
     return true;
   }
+  if (second_use_ && !second_use_->admit(mix(row.key))) {
+    ++after->refusals;
+    return answer(Status());
+  }
   if (std::chrono::steady_clock::now() < writes_stopped_until_) {
     return answer(Status(write_error_).with_context("writing is paused after repeated errors"));
   }

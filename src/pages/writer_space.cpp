@@ -47,7 +47,8 @@ bool WriterStore::may_free_up() const {
 }
 
 bool WriterStore::evict_one(Consequences* after) {
-  const auto victim = policy_->evict([this](uint32_t slot) { return pins_[slot] == 0; });
+  const auto victim =
+      policy_->evict([this](uint32_t slot) { return pins_[slot] == 0 && !kept_.has(slot); });
   if (!victim) return false;
   index_->unpublish(*victim);
   free_.push_back(*victim);
@@ -67,6 +68,8 @@ void WriterStore::drop_block(uint32_t slot, const char* cause, Consequences* aft
 void WriterStore::forget_block(uint32_t slot, Consequences* after) {
   index_->unpublish(slot);
   policy_->erase(slot);
+  after->pins -= kept_.has(slot);
+  kept_.remove(slot);
   --blocks_;
   --after->blocks;
   if (pins_[slot] > 0) {

@@ -142,6 +142,10 @@ Status WriterStore::recover() {
   UCM_TRY_ASSIGN(index_, PageIndex::open_writable(options_.path, format_, options_.file_mode,
                                                   reserved, has_space, &recovered));
   if (options_.durability != Durability::none) UCM_TRY(make_safe(there));
+  if (options_.second_use) {
+    second_use_ = std::make_unique<base::SecondUse>(static_cast<uint32_t>(format_.capacity_slots));
+  }
+  kept_ = base::SlotMarks(format_.capacity_slots, options_.pin_limit);
   pins_.assign(format_.capacity_slots, 0);
   doomed_.assign(format_.capacity_slots, false);
   std::vector<bool> used(format_.capacity_slots, false);
@@ -192,6 +196,8 @@ void WriterStore::carry_out(Consequences* after) {
   }
   if (after->evictions > 0 && options_.on_evict) options_.on_evict(after->evictions);
   if (after->blocks != 0 && options_.on_blocks) options_.on_blocks(after->blocks);
+  if (after->pins != 0 && options_.on_pins) options_.on_pins(after->pins);
+  if (after->refusals > 0 && options_.on_refuse) options_.on_refuse(after->refusals);
   report(&after->outcomes);
 }
 
@@ -213,6 +219,38 @@ Status WriterStore::remove(std::span<const BlockKey> keys) {
       if (index_->find(key, &entry)) forget_block(entry.slot, &after);
     }
     admit_waiting(&after);
+  }
+  carry_out(&after);
+  return {};
+}
+
+Status WriterStore::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {
+  Consequences after;
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return closed_status();
+    const auto before = static_cast<int64_t>(kept_.size());
+    for (size_t i = 0; i < keys.size(); ++i) {
+      IndexEntry entry;
+      pinned[i] = index_->find(keys[i], &entry) && kept_.add(entry.slot);
+    }
+    after.pins = static_cast<int64_t>(kept_.size()) - before;
+  }
+  carry_out(&after);
+  return {};
+}
+
+Status WriterStore::unpin(std::span<const BlockKey> keys) {
+  Consequences after;
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return closed_status();
+    const auto before = static_cast<int64_t>(kept_.size());
+    for (const BlockKey& key : keys) {
+      IndexEntry entry;
+      if (index_->find(key, &entry)) kept_.remove(entry.slot);
+    }
+    after.pins = static_cast<int64_t>(kept_.size()) - before;
   }
   carry_out(&after);
   return {};

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "base/eviction.h"
+#include "base/second_use.h"
+#include "base/slot_marks.h"
 #include "base/worker_group.h"
 #include "io/lock_file.h"
 #include "pages/page_index.h"
@@ -31,6 +33,8 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   void load(std::span<const PageRow> rows, PageRowDone done, TaskPtr task) override;
   void dump(std::span<const PageRow> rows, PageRowDone done, TaskPtr task) override;
   Status remove(std::span<const BlockKey> keys) override;
+  Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
+  Status unpin(std::span<const BlockKey> keys) override;
   void touch(std::span<const BlockKey> keys) override;
   PageStoreStats stats() const override;
   uint64_t slot_bytes() const override { return format_.slot_bytes; }
@@ -54,6 +58,8 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
     std::vector<const char*> drops;
     size_t evictions = 0;
     int64_t blocks = 0;  // stored blocks more or less
+    int64_t pins = 0;
+    size_t refusals = 0;
   };
 
   WriterStore(const PageStoreOptions& options, const StoreFormat& format, io::LockFile lock);
@@ -111,6 +117,8 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   mutable std::mutex mutex_;
   std::condition_variable quiet_;
   std::unique_ptr<base::EvictionPolicy> policy_;
+  std::unique_ptr<base::SecondUse> second_use_;  // may be null
+  base::SlotMarks kept_;                         // never evicted
   std::vector<uint32_t> free_;
   std::vector<uint16_t> pins_;
   std::vector<bool> doomed_;  // forgotten, but still pinned: free when the last pin goes

@@ -33,6 +33,14 @@ class Stack : public Pipeline {
   TaskPtr load(const Batch& batch) override { return top_->load(batch); }
   TaskPtr dump(const Batch& batch) override { return top_->dump(batch); }
   Status remove(std::span<const BlockKey> keys) override { return top_->remove(keys); }
+  Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override {
+    if (pinned.size() != keys.size()) {
+      return make_status(Code::invalid_argument, "pin: %zu answers for %zu keys", pinned.size(),
+                         keys.size());
+    }
+    return top_->pin(keys, pinned);
+  }
+  Status unpin(std::span<const BlockKey> keys) override { return top_->unpin(keys); }
   void close() override { top_->close(); }
   std::vector<MetricSample> metrics() const override { return metrics_->samples(); }
   const std::vector<std::string>& stages() const override { return stages_; }

@@ -56,6 +56,8 @@ class Ladder : public Store {
   TaskPtr load(const Batch& batch) override;
   TaskPtr dump(const Batch& batch) override;
   Status remove(std::span<const BlockKey> keys) override;
+  Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
+  Status unpin(std::span<const BlockKey> keys) override;
   void close() override {
     upper_->close();
     lower_->close();
@@ -192,6 +194,20 @@ TaskPtr Ladder::dump(const Batch& batch) {
 Status Ladder::remove(std::span<const BlockKey> keys) {
   Status above = upper_->remove(keys);
   Status below = lower_->remove(keys);
+  return above.ok() ? below : above;
+}
+
+Status Ladder::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {
+  UCM_TRY(upper_->pin(keys, pinned));
+  std::vector<uint8_t> below(keys.size());
+  UCM_TRY(lower_->pin(keys, below));
+  for (size_t i = 0; i < keys.size(); ++i) pinned[i] |= below[i];
+  return {};
+}
+
+Status Ladder::unpin(std::span<const BlockKey> keys) {
+  Status above = upper_->unpin(keys);
+  Status below = lower_->unpin(keys);
   return above.ok() ? below : above;
 }
 

@@ -14,7 +14,9 @@ StageMetrics::StageMetrics(std::shared_ptr<base::MetricRegistry> registry, std::
       capacity_bytes_(registry_->gauge("ucm_capacity_bytes", {{"stage", stage_}})),
       used_bytes_(registry_->gauge("ucm_used_bytes", {{"stage", stage_}})),
       blocks_(registry_->gauge("ucm_blocks", {{"stage", stage_}})),
-      queue_depth_(registry_->gauge("ucm_queue_depth", {{"stage", stage_}})) {}
+      queue_depth_(registry_->gauge("ucm_queue_depth", {{"stage", stage_}})),
+      pinned_blocks_(registry_->gauge("ucm_pinned_blocks", {{"stage", stage_}})),
+      refused_blocks_(registry_->counter("ucm_refused_blocks_total", {{"stage", stage_}})) {}
 
 StageMetrics::Way StageMetrics::way(const char* direction) {
   const base::Labels labels = {{"stage", stage_}, {"direction", direction}};

@@ -33,6 +33,9 @@ class StageMetrics {
   base::Gauge& used_bytes() { return used_bytes_; }
   base::Gauge& blocks() { return blocks_; }
   base::Gauge& queue_depth() { return queue_depth_; }
+  base::Gauge& pinned_blocks() { return pinned_blocks_; }
+  // Blocks that were not kept because it was their first use.
+  base::Counter& refused_blocks() { return refused_blocks_; }
 
  private:
   struct Way {
@@ -53,6 +56,8 @@ class StageMetrics {
   base::Gauge& used_bytes_;
   base::Gauge& blocks_;
   base::Gauge& queue_depth_;
+  base::Gauge& pinned_blocks_;
+  base::Counter& refused_blocks_;
 };
 
 // Seconds since construction.

@@ -140,6 +140,22 @@ class StoreConfig:
         choices=("auto", "lru", "arc", "lru2", "s3fifo"),
         stages=("Cache", "Disk", "Fake"),
     )
+    admission: str | None = key(
+        "str",
+        "Which block a stage keeps: each, or one that comes for the second time (dumped or loaded) "
+        "while the first is remembered, for as many blocks as the stage holds.",
+        default_text="always",
+        choices=("always", "second_use"),
+        stages=("Cache", "Disk"),
+    )
+    pin_limit: float | None = key(
+        "float",
+        "Share of a stage's capacity that pinned blocks may take.",
+        default_text="0.5",
+        minimum=0,
+        maximum=0.9,
+        stages=("Cache", *_DISKS),
+    )
     capacity_bytes: int | None = key(
         "bytes",
         "Bytes a disk stage may use, all its backends together for Disk and each for Posix.",

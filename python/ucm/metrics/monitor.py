@@ -13,6 +13,7 @@ from ucm.metrics.names import STORE
 Sample = tuple[str, str, dict[str, str], Any]
 """(name, kind, labels, value); of a histogram value = (bounds, counts per bucket, sum)."""
 
+_SHADOW_ASKED = "ucm_shadow_lookup_blocks_total"
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -118,7 +119,8 @@ def figures(*groups: Iterable[Sample]) -> dict[str, float]:
         `hit_rate` (0..1), `load_speed` and `save_speed` (bytes/s), the sums they are made from
         (`lookup_count`, `lookup_hits`, `load_blocks`, `load_bytes`, `load_time`, `load_count`,
         and the same for `save_`), and every sample as `name{label="value"}`; of a histogram
-        `_count` and `_sum`.
+        `_count` and `_sum`. `hit_rate_at_twice_capacity{stage="..."}` (0..1) is what a stage would
+        hit if it were twice as large.
     """
     samples = merged(*groups)
     result = _headlines(samples)
@@ -143,6 +145,11 @@ def _headlines(samples: list[Sample]) -> dict[str, float]:
     }
     stages = [labels["stage"] for _, kind, labels, _ in samples if kind == "histogram"]
     top = next((stage for stage in stages if stage.lower() == "cache"), (stages or [""])[0])
+    for stage in {labels["stage"] for name, _, labels, _ in samples if name == _SHADOW_ASKED}:
+        asked = _value(samples, _SHADOW_ASKED, stage=stage)
+        found = _value(samples, "ucm_shadow_lookup_hit_blocks_total", stage=stage)
+        text = f'hit_rate_at_twice_capacity{{stage="{stage}"}}'
+        result[text] = found / asked if asked else 0.0
     for word, direction in (("load", "load"), ("save", "dump")):
         where = {"stage": top, "direction": direction}
         moved = _value(samples, "ucm_transfer_bytes_total", **where)

@@ -88,6 +88,30 @@ METRICS = (
         "Blocks that left a full stage.",
         ("stage",),
     ),
+    Metric(
+        "ucm_pinned_blocks", "gauge", "blocks", "Blocks that `pin` keeps in a stage.", ("stage",)
+    ),
+    Metric(
+        "ucm_refused_blocks_total",
+        "counter",
+        "blocks",
+        "Blocks that were not kept on their first use (`admission: second_use`).",
+        ("stage",),
+    ),
+    Metric(
+        "ucm_shadow_lookup_blocks_total",
+        "counter",
+        "blocks",
+        "Blocks of a sample that a lookup asked for.",
+        ("stage",),
+    ),
+    Metric(
+        "ucm_shadow_lookup_hit_blocks_total",
+        "counter",
+        "blocks",
+        "Blocks of that sample a lookup would have found with twice the capacity.",
+        ("stage",),
+    ),
     Metric("ucm_queue_depth", "gauge", "tasks", "Work that waits in a stage.", ("stage",)),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}

@@ -235,6 +235,29 @@ class Store:
             self._held.drop(dropped)
             self._remove(b"".join(dropped))
 
+    def pin(self, ids: Sequence[bytes]) -> list[bool]:
+        """Keeps blocks from being evicted until `unpin` or `remove`.
+
+        A pin is a mark and does not count. Each stage pins at most `pin_limit` of its capacity.
+        Pins in Cache and Disk end when the store is closed; those in Posix stay with the files.
+
+        Args:
+            ids: n block identifiers.
+
+        Returns:
+            n answers, in order: whether the block is stored and will stay.
+
+        Raises:
+            Unsupported: The store is read-only, or its sizes are not known yet.
+        """
+        answer: bytes = self._ask("pin", _pack(ids))
+        pinned: list[bool] = np.frombuffer(answer, dtype=bool).tolist()
+        return pinned
+
+    def unpin(self, ids: Sequence[bytes]) -> None:
+        """Lets blocks be evicted again; those that are absent or not pinned are no error."""
+        self._ask("unpin", _pack(ids))
+
     def remove(self, ids: Sequence[bytes]) -> None:
         """Forgets blocks in every stage; those that are absent are no error."""
         keys = _pack(ids)

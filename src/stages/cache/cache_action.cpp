@@ -157,6 +157,7 @@ void CacheFlow::end_transfer(Transfer* transfer) {
   for (size_t i = transfer->keys.size(); i > 0; --i) {
     const uint32_t slot = parts_.slots->find(transfer->keys[i - 1]);
     if (slot != SlotTable::kNone && parts_.slots->ready(slot)) parts_.slots->touch(slot);
+    if (parts_.shadow) parts_.shadow->used(transfer->keys[i - 1]);
   }
   publish_gauges();
   --open_;
@@ -171,6 +172,9 @@ void CacheFlow::publish_gauges() {
   metrics.queue_depth().set(static_cast<int64_t>(waiting_.size()));
   metrics.evicted().add(slots.evicted() - evicted_published_);
   evicted_published_ = slots.evicted();
+  metrics.refused_blocks().add(slots.refused() - refused_published_);
+  refused_published_ = slots.refused();
+  metrics.pinned_blocks().set(static_cast<int64_t>(slots.kept()));
 }
 
 }  // namespace ucm::stages::cache

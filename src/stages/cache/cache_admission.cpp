@@ -227,6 +227,24 @@ void CacheFlow::remove(std::span<const BlockKey> keys) {
   act(std::move(work));
 }
 
+void CacheFlow::keep(std::span<const BlockKey> keys, std::span<uint8_t> kept) {
+  const std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const uint32_t slot = parts_.slots->find(keys[i]);
+    kept[i] = slot != SlotTable::kNone && parts_.slots->keep(slot);
+  }
+  publish_gauges();
+}
+
+void CacheFlow::let_go(std::span<const BlockKey> keys) {
+  const std::lock_guard lock(mutex_);
+  for (const BlockKey& key : keys) {
+    const uint32_t slot = parts_.slots->find(key);
+    if (slot != SlotTable::kNone) parts_.slots->let_go(slot);
+  }
+  publish_gauges();
+}
+
 void CacheFlow::drain() {
   Work work;
   {

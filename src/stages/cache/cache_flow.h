@@ -12,6 +12,7 @@
 #include "stages/cache/slot_table.h"
 #include "stages/cache/transfer.h"
 #include "stages/cache/waiting_rows.h"
+#include "store/capacity_shadow.h"
 #include "store/sent_batch.h"
 #include "store/stage_metrics.h"
 #include "transport/copier.h"
@@ -32,7 +33,8 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
     std::unique_ptr<SlotTable> slots;
     std::unique_ptr<transport::Copier> copier;
     std::shared_ptr<StageMetrics> metrics;
-    Store* next = nullptr;  // may be null
+    std::shared_ptr<CapacityShadow> shadow;  // null when nothing is retained
+    Store* next = nullptr;                   // may be null
     bool retain = true;
     std::chrono::nanoseconds timeout{};
   };
@@ -42,6 +44,8 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present);
   void prefetch(std::span<const BlockKey> keys);
   void remove(std::span<const BlockKey> keys);
+  void keep(std::span<const BlockKey> keys, std::span<uint8_t> kept);
+  void let_go(std::span<const BlockKey> keys);
   // Refuses new rows, fails waiting ones and waits for the others up to the timeout.
   void drain();
   // After `drain` and after the stage below was closed.
@@ -126,6 +130,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   WaitingRows waiting_;
   size_t open_ = 0;  // transfers and tasks of the stage below that have not ended
   uint64_t evicted_published_ = 0;
+  uint64_t refused_published_ = 0;
   bool closed_ = false;
 };
 

@@ -31,6 +31,7 @@ Result<CacheOptions> CacheOptions::read(const Options& options) {
   UCM_TRY(reader.read_choice("huge_pages", kHugePages, &huge_pages));
   o.huge_pages = huge_pages == "auto";
   UCM_TRY(reader.read_choice("eviction_policy", base::eviction_policy_names(), &o.eviction_policy));
+  UCM_TRY(reader.read_keeping(&o.second_use, &o.pin_limit));
   UCM_TRY(reader.read("copy_threads", &o.copy_threads));
   if (o.copy_threads > 64) {
     return make_status(Code::invalid_argument, "option cache.copy_threads: expected 0 to 64");

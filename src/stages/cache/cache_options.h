@@ -23,11 +23,14 @@ struct CacheOptions {
   bool huge_pages = true;
   std::string eviction_policy = "auto";
   uint32_t copy_threads = 0;  // 0 = up to 2, as many as there are processors
+  bool second_use = false;
+  double pin_limit = 0.5;     // share of the slots
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);
 
-  static constexpr std::array<std::string_view, 10> kKeys = {
-      "buffer_number", "cache_capacity", "pinned_pool_size", "max_pinned_size", "retain",
-      "prefault",      "huge_pages",     "eviction_policy",  "copy_threads",    "timeout_s"};
+  static constexpr std::array<std::string_view, 12> kKeys = {
+      "buffer_number", "cache_capacity", "pinned_pool_size", "max_pinned_size",
+      "retain",        "prefault",       "huge_pages",       "eviction_policy",
+      "copy_threads",  "timeout_s",      "admission",        "pin_limit"};
 
   static Result<CacheOptions> read(const Options& options);
   // The slots all limits allow together; says in the log which one decided. At least 1.

@@ -14,10 +14,12 @@ namespace {
 class CacheStage : public Store {
  public:
   CacheStage(BlockLayout layout, std::shared_ptr<CacheFlow> flow,
-             std::shared_ptr<StageMetrics> metrics, StorePtr next, bool read_only)
+             std::shared_ptr<StageMetrics> metrics, std::shared_ptr<CapacityShadow> shadow,
+             StorePtr next, bool read_only)
       : layout_(std::move(layout)),
         flow_(std::move(flow)),
         metrics_(std::move(metrics)),
+        shadow_(std::move(shadow)),
         next_(std::move(next)),
         read_only_(read_only) {}
   ~CacheStage() override { close(); }
@@ -29,6 +31,8 @@ class CacheStage : public Store {
   TaskPtr load(const Batch& batch) override { return start(Direction::load, batch); }
   TaskPtr dump(const Batch& batch) override { return start(Direction::dump, batch); }
   Status remove(std::span<const BlockKey> keys) override;
+  Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
+  Status unpin(std::span<const BlockKey> keys) override;
   void close() override;
 
  private:
@@ -38,7 +42,8 @@ class CacheStage : public Store {
   const BlockLayout layout_;
   const std::shared_ptr<CacheFlow> flow_;  // null for a lookup-only store
   const std::shared_ptr<StageMetrics> metrics_;
-  const StorePtr next_;  // may be null
+  const std::shared_ptr<CapacityShadow> shadow_;  // null when nothing is retained
+  const StorePtr next_;                           // may be null
   const bool read_only_;
   std::atomic<bool> closed_{false};
 };
@@ -56,6 +61,7 @@ void CacheStage::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> p
 Status CacheStage::lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) {
   if (closed_) return closed_status();
   find_ready(keys, present);
+  if (shadow_) shadow_->looked_up(keys, false);
   const auto hits = static_cast<size_t>(std::count(present.begin(), present.end(), 1));
   metrics_->looked_up(keys.size(), hits);
   if (!next_ || hits == keys.size()) return {};
@@ -76,6 +82,7 @@ Result<size_t> CacheStage::lookup_prefix(std::span<const BlockKey> keys) {
   if (closed_) return closed_status();
   std::vector<uint8_t> here(keys.size());
   find_ready(keys, here);
+  if (shadow_) shadow_->looked_up(keys, true);
   size_t count = 0;
   size_t hits = 0;
   while (count < keys.size()) {
@@ -117,8 +124,25 @@ TaskPtr CacheStage::start(Direction direction, const Batch& batch) {
 
 Status CacheStage::remove(std::span<const BlockKey> keys) {
   if (closed_) return closed_status();
+  if (shadow_) shadow_->removed(keys);
   if (flow_) flow_->remove(keys);
   return next_ ? next_->remove(keys) : Status();
+}
+
+Status CacheStage::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {
+  if (closed_) return closed_status();
+  std::vector<uint8_t> here(keys.size());
+  if (flow_) flow_->keep(keys, here);
+  std::fill(pinned.begin(), pinned.end(), uint8_t{0});
+  if (next_) UCM_TRY(next_->pin(keys, pinned));
+  for (size_t i = 0; i < keys.size(); ++i) pinned[i] |= here[i];
+  return {};
+}
+
+Status CacheStage::unpin(std::span<const BlockKey> keys) {
+  if (closed_) return closed_status();
+  if (flow_) flow_->let_go(keys);
+  return next_ ? next_->unpin(keys) : Status();
 }
 
 void CacheStage::close() {
@@ -136,6 +160,7 @@ Result<StorePtr> make_cache(StageContext context) {
   }
   auto metrics = std::make_shared<StageMetrics>(context.metrics, "Cache");
   std::shared_ptr<CacheFlow> flow;
+  std::shared_ptr<CapacityShadow> shadow;
   if (!context.layout.empty()) {
     const uint32_t slots = options.slots(context.layout);
     UCM_TRY_ASSIGN(auto pool, Pool::make({context.layout.slot_bytes(), slots, options.huge_pages,
@@ -144,7 +169,13 @@ Result<StorePtr> make_cache(StageContext context) {
     metrics->capacity_bytes().set(static_cast<int64_t>(slots * context.layout.slot_bytes()));
     CacheFlow::Parts parts;
     parts.layout = context.layout;
-    parts.slots = std::make_unique<SlotTable>(std::move(pool), std::move(policy), options.retain);
+    if (options.retain) {
+      shadow = CapacityShadow::make(options.eviction_policy, slots, context.metrics.get(), "Cache");
+    }
+    parts.slots = std::make_unique<SlotTable>(
+        std::move(pool), std::move(policy),
+        SlotTable::Keeping{options.retain, options.second_use, options.pin_limit});
+    parts.shadow = shadow;
     parts.copier = std::make_unique<transport::Copier>(context.device, options.copy_threads);
     parts.metrics = metrics;
     parts.next = context.next.get();
@@ -153,7 +184,8 @@ Result<StorePtr> make_cache(StageContext context) {
     flow = std::make_shared<CacheFlow>(std::move(parts));
   }
   return StorePtr(std::make_unique<CacheStage>(context.layout, std::move(flow), std::move(metrics),
-                                               std::move(context.next), context.read_only));
+                                               std::move(shadow), std::move(context.next),
+                                               context.read_only));
 }
 
 }  // namespace

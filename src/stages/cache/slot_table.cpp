@@ -4,14 +4,19 @@
 namespace ucm::stages::cache {
 
 SlotTable::SlotTable(std::shared_ptr<Pool> pool, std::unique_ptr<base::EvictionPolicy> policy,
-                     bool retain)
+                     const Keeping& keeping)
     : pool_(std::move(pool)),
       policy_(std::move(policy)),
-      retain_(retain),
+      retain_(keeping.retain),
+      second_use_(keeping.second_use && keeping.retain
+                      ? std::make_unique<base::SecondUse>(static_cast<uint32_t>(pool_->slots()))
+                      : nullptr),
       index_(static_cast<uint32_t>(pool_->slots())),
       state_(pool_->slots(), SlotState::free),
       pins_(pool_->slots(), 0),
       dropped_(pool_->slots(), false),
+      refused_slots_(pool_->slots(), false),
+      kept_(pool_->slots(), keeping.keep_share),
       leases_(pool_->slots()) {}
 
 void SlotTable::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const {
@@ -30,7 +35,7 @@ uint32_t SlotTable::acquire(const BlockKey& key) {
   Lease lease = pool_->try_lease();
   if (!lease) {
     const std::optional<uint32_t> victim =
-        policy_->evict([this](uint32_t slot) { return pins_[slot] == 0; });
+        policy_->evict([this](uint32_t slot) { return pins_[slot] == 0 && !kept_.has(slot); });
     if (!victim) return kNone;
     ++evicted_;
     drop(*victim);
@@ -48,14 +53,17 @@ uint32_t SlotTable::acquire(const BlockKey& key) {
 void SlotTable::make_ready(uint32_t slot) {
   state_[slot] = SlotState::ready;
   ++ready_blocks_;
-  policy_->insert(slot, mix(index_.key(slot)));
+  const uint64_t fingerprint = mix(index_.key(slot));
+  policy_->insert(slot, fingerprint);
+  refused_slots_[slot] = second_use_ && !second_use_->admit(fingerprint);
 }
 
 void SlotTable::unpin(uint32_t slot) {
   if (--pins_[slot] != 0) return;
   if (dropped_[slot]) {
     release(slot);
-  } else if (!retain_ && state_[slot] == SlotState::ready) {
+  } else if (state_[slot] == SlotState::ready && (!retain_ || refused_slots_[slot])) {
+    refused_ += retain_;
     drop(slot);
   }
 }
@@ -67,6 +75,7 @@ void SlotTable::drop(uint32_t slot) {
     policy_->erase(slot);
   }
   index_.erase(slot);
+  kept_.remove(slot);
   dropped_[slot] = true;
   if (pins_[slot] == 0) release(slot);
 }

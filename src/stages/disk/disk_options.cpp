@@ -10,11 +10,11 @@
 namespace ucm::disk {
 namespace {
 
-constexpr std::array<std::string_view, 16> kKeys = {
-    "capacity_bytes",   "dir_mode",        "durability",    "eviction_high",
-    "eviction_low",     "eviction_policy", "file_mode",     "io_depth",
-    "io_direct",        "io_threads",      "path_strategy", "segment_bytes",
-    "storage_backends", "timeout_s",       "use_io_uring",  "verify"};
+constexpr std::array<std::string_view, 18> kKeys = {
+    "admission",     "pin_limit",    "capacity_bytes",  "dir_mode",      "durability",
+    "eviction_high", "eviction_low", "eviction_policy", "file_mode",     "io_depth",
+    "io_direct",     "io_threads",   "path_strategy",   "segment_bytes", "storage_backends",
+    "timeout_s",     "use_io_uring", "verify"};
 constexpr std::array<std::string_view, 3> kVerify = {"always", "sample", "never"};
 constexpr std::array<std::string_view, 3> kDurability = {"none", "group", "strict"};
 constexpr std::array<std::string_view, 2> kStrategies = {"hash", "round_robin"};
@@ -82,6 +82,7 @@ Result<DiskOptions> read_disk_options(const Options& options) {
   UCM_TRY(reader.read("io_depth", &pages.io_depth));
   UCM_TRY(reader.read("eviction_high", &pages.eviction_high));
   UCM_TRY(reader.read("eviction_low", &pages.eviction_low));
+  UCM_TRY(reader.read_keeping(&pages.second_use, &pages.pin_limit));
   UCM_TRY(reader.read("dir_mode", &pages.dir_mode));
   UCM_TRY(reader.read("file_mode", &pages.file_mode));
   UCM_TRY(read_words(reader, &out));

@@ -29,6 +29,7 @@ DiskStage::DiskStage(DiskOptions options, StageContext* context)
       layout_(context->layout),
       reading_only_(context->read_only || context->layout.empty()),
       metrics_(std::make_shared<StageMetrics>(context->metrics, "Disk")),
+      registry_(context->metrics),
       stores_(std::make_shared<Stores>()) {}
 
 Result<StorePtr> DiskStage::open(StageContext context) {
@@ -66,6 +67,8 @@ PageStoreOptions DiskStage::store_options(const std::string& path) {
   pages.on_drop = [metrics = metrics_](std::string_view cause) {
     metrics->dropped(std::string(cause).c_str());
   };
+  pages.on_pins = [metrics = metrics_](int64_t change) { metrics->pinned_blocks().add(change); };
+  pages.on_refuse = [metrics = metrics_](size_t count) { metrics->refused_blocks().add(count); };
   pages.on_evict = [metrics = metrics_](size_t count) { metrics->evicted().add(count); };
   pages.on_blocks = [metrics = metrics_, slot_bytes](int64_t change) {
     metrics->blocks().add(change);
@@ -98,6 +101,8 @@ Status DiskStage::open_writers() {
     opened->push_back(std::move(store).value());
   }
   metrics_->capacity_bytes().set(static_cast<int64_t>(capacity));
+  shadow_ = CapacityShadow::make(options_.pages.eviction_policy, capacity / layout_.slot_bytes(),
+                                 registry_.get(), "Disk");
   stores_ = std::move(opened);
   return {};
 }
@@ -169,6 +174,7 @@ Status DiskStage::lookup(std::span<const BlockKey> keys, std::span<uint8_t> pres
                        keys.size());
   }
   lookup_in(*stores(), keys, present);
+  if (shadow_) shadow_->looked_up(keys, false);
   metrics_->looked_up(keys.size(),
                       static_cast<size_t>(std::count(present.begin(), present.end(), 1)));
   return {};
@@ -188,6 +194,7 @@ Result<size_t> DiskStage::lookup_prefix(std::span<const BlockKey> keys) {
     asked += step.size();
   }
   metrics_->looked_up(asked, count);
+  if (shadow_) shadow_->looked_up(keys.first(asked), true);
   return count;
 }
 
@@ -199,7 +206,33 @@ Status DiskStage::remove(std::span<const BlockKey> keys) {
     return make_status(Code::unsupported,
                        "disk: opened for reading only; open it with a layout to remove blocks");
   }
+  if (shadow_) shadow_->removed(keys);
   for (const auto& store : *stores()) UCM_TRY(store->remove(keys));
+  return {};
+}
+
+Status DiskStage::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {
+  UCM_TRY(check_open());
+  if (reading_only_) {
+    return make_status(Code::unsupported,
+                       "disk: opened for reading only; open it with a layout to pin blocks");
+  }
+  std::fill(pinned.begin(), pinned.end(), uint8_t{0});
+  std::vector<uint8_t> here(keys.size());
+  for (const auto& store : *stores()) {
+    UCM_TRY(store->pin(keys, here));
+    for (size_t i = 0; i < keys.size(); ++i) pinned[i] |= here[i];
+  }
+  return {};
+}
+
+Status DiskStage::unpin(std::span<const BlockKey> keys) {
+  UCM_TRY(check_open());
+  if (reading_only_) {
+    return make_status(Code::unsupported,
+                       "disk: opened for reading only; open it with a layout to unpin blocks");
+  }
+  for (const auto& store : *stores()) UCM_TRY(store->unpin(keys));
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "stages/disk/disk_options.h"
+#include "store/capacity_shadow.h"
 #include "store/stage.h"
 #include "store/stage_metrics.h"
 #include "ucm/pages.h"
@@ -29,6 +30,8 @@ class DiskStage final : public Store {
   TaskPtr dump(const Batch& batch) override;
   std::optional<uint64_t> digest_seed(const BlockKey& key) const override;
   Status remove(std::span<const BlockKey> keys) override;
+  Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
+  Status unpin(std::span<const BlockKey> keys) override;
   void close() override;
 
  private:
@@ -55,6 +58,8 @@ class DiskStage final : public Store {
   const BlockLayout layout_;
   const bool reading_only_;
   const std::shared_ptr<StageMetrics> metrics_;
+  const std::shared_ptr<base::MetricRegistry> registry_;
+  std::unique_ptr<CapacityShadow> shadow_;  // of a writer
   std::atomic<uint64_t> next_backend_{0};
   std::atomic<bool> closed_{false};
   mutable std::shared_mutex mutex_;

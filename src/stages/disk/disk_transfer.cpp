@@ -83,6 +83,8 @@ TaskPtr DiskStage::transfer(Direction direction, const Batch& batch) {
   moving->block_bytes = layout_.block_bytes();
   moving->left = rows;
   metrics_->queue_depth().add(rows);
+  // Tails first, as their uses are noted everywhere.
+  for (size_t row = shadow_ ? rows : 0; row-- > 0;) shadow_->used(batch.keys[row]);
   const auto all = stores();
   RowsPerStore routed(all->size());
   if (direction == Direction::load) {

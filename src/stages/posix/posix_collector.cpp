@@ -25,12 +25,23 @@ struct Candidate {
   BlockKey key;
   int64_t modified_ns = 0;
   uint64_t bytes = 0;
+  bool pinned = false;
 };
 
 struct RootUsage {
   std::vector<Candidate> blocks;
   uint64_t bytes = 0;
 };
+
+// Pins beyond the limit have no effect: those used longest ago. `blocks` are oldest first.
+void release_pins(uint64_t limit, RootUsage* usage) {
+  uint64_t bytes = 0;
+  for (auto block = usage->blocks.rbegin(); block != usage->blocks.rend(); ++block) {
+    if (!block->pinned) continue;
+    block->pinned = bytes + block->bytes <= limit;
+    bytes += block->pinned ? block->bytes : 0;
+  }
+}
 
 }  // namespace
 
@@ -65,7 +76,8 @@ Result<bool> Collector::State::measure(const std::string& root, CollectorLease* 
   hooks.on_block = [&](const BlockKey& key, const std::string& path) {
     const auto info = io::path_info(path);
     if (info.ok()) {
-      usage->blocks.push_back({key, info.value().modified_ns, info.value().bytes});
+      const bool pinned = (info.value().mode & kPinnedMode) != 0;
+      usage->blocks.push_back({key, info.value().modified_ns, info.value().bytes, pinned});
       usage->bytes += info.value().bytes;
     }
     return step(lease);
@@ -89,8 +101,13 @@ Result<bool> Collector::State::evict(const std::string& root, CollectorLease* le
   const auto goal = static_cast<uint64_t>(capacity * options.eviction_low);
   std::sort(usage->blocks.begin(), usage->blocks.end(),
             [](const Candidate& a, const Candidate& b) { return a.modified_ns < b.modified_ns; });
+  release_pins(static_cast<uint64_t>(capacity * options.pin_limit), usage);
+  // Pinned blocks last, and those do not leave.
+  const auto pinned = std::stable_partition(usage->blocks.begin(), usage->blocks.end(),
+                                            [](const Candidate& each) { return !each.pinned; });
+  const auto candidates = static_cast<size_t>(pinned - usage->blocks.begin());
   size_t left = 0;
-  for (; left < usage->blocks.size() && usage->bytes > goal; ++left) {
+  for (; left < candidates && usage->bytes > goal; ++left) {
     if (!step(lease)) return false;
     const Candidate& block = usage->blocks[left];
     const Status status = io::unlink_file(block_path(root, block.key));

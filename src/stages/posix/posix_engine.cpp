@@ -99,6 +99,14 @@ Status PosixEngine::remove(std::span<const BlockKey> keys) {
       answers);
 }
 
+Status PosixEngine::mark_pinned(std::span<const BlockKey> keys, bool pinned,
+                                std::span<uint8_t> answers) {
+  if (closed_.load()) return closed_status();
+  return desk_.ask(
+      keys, [set = blocks_, pinned](const BlockKey& key) { return set->mark_pinned(key, pinned); },
+      answers);
+}
+
 TaskPtr PosixEngine::submit(Direction direction, const Batch& batch) {
   const auto rows = static_cast<uint32_t>(batch.rows());
   if (Status refusal = check_open(); !refusal.ok()) {

@@ -28,6 +28,7 @@ class PosixEngine : public std::enable_shared_from_this<PosixEngine> {
   Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present);
   Result<size_t> lookup_prefix(std::span<const BlockKey> keys);
   Status remove(std::span<const BlockKey> keys);
+  Status mark_pinned(std::span<const BlockKey> keys, bool pinned, std::span<uint8_t> answers);
   // The batch fits the layout.
   TaskPtr submit(Direction direction, const Batch& batch);
   // Ends all transfers, by their deadlines at the latest.

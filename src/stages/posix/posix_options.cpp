@@ -85,6 +85,7 @@ Result<PosixOptions> read_posix_options(const Options& options) {
   UCM_TRY(reader.read("capacity_bytes", &out.capacity_bytes));
   UCM_TRY(reader.read("eviction_high", &out.eviction_high));
   UCM_TRY(reader.read("eviction_low", &out.eviction_low));
+  UCM_TRY(reader.read_share("pin_limit", &out.pin_limit));
   UCM_TRY(reader.read("dir_mode", &out.dir_mode));
   UCM_TRY(reader.read("file_mode", &out.file_mode));
   UCM_TRY(reader.read("retry_count", &out.retry_count));

@@ -28,6 +28,7 @@ struct PosixOptions {
   uint64_t capacity_bytes = 0;  // of each root; 0: nothing is collected by space
   double eviction_high = 0.90;
   double eviction_low = 0.80;
+  double pin_limit = 0.5;  // share of the capacity
   uint32_t dir_mode = 0700;
   uint32_t file_mode = 0600;
   uint32_t retry_count = 0;
@@ -39,10 +40,10 @@ struct PosixOptions {
   }
 };
 
-inline constexpr std::array<std::string_view, 14> kPosixOptionKeys = {
+inline constexpr std::array<std::string_view, 15> kPosixOptionKeys = {
     "storage_backends", "io_direct",    "io_threads",   "path_strategy", "capacity_bytes",
     "eviction_high",    "eviction_low", "verify",       "durability",    "dir_mode",
-    "file_mode",        "retry_count",  "lookup_ttl_s", "timeout_s"};
+    "file_mode",        "retry_count",  "lookup_ttl_s", "timeout_s",     "pin_limit"};
 
 // invalid_argument names the key and what it takes.
 Result<PosixOptions> read_posix_options(const Options& options);

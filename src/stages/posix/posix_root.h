@@ -24,6 +24,9 @@ inline constexpr const char* kTemporaryPrefix = ".t-";
 Status check_format(const std::string& root);
 
 // Where a block lies below a root: "<root>/3f/3fa9...".
+// The sticky bit of a block's file, which has no meaning of its own there: the block is pinned.
+inline constexpr unsigned kPinnedMode = 01000;
+
 std::string block_path(const std::string& root, const BlockKey& key);
 
 // A fresh name in `folder` for a file that is being written.

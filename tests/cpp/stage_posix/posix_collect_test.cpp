@@ -67,6 +67,44 @@ TEST_F(PosixCollectTest, TheTailOfABatchLeavesBeforeItsHead) {
   EXPECT_EQ(store->lookup_prefix(chain).value(), 50u);
 }
 
+TEST_F(PosixCollectTest, APinnedBlockStaysAlsoForTheCollectorOfAnotherStore) {
+  options_["capacity_bytes"] = static_cast<int64_t>(1000 * kFileBytes);
+  std::vector<uint8_t> pinned(3);
+  {
+    const StorePtr store = open();
+    ASSERT_TRUE(dump_blocks(*store, make_keys(0, 95)).ok());
+    for (uint64_t i = 0; i < 95; ++i) set_age(file_of(make_key(i)), 1000 - static_cast<int64_t>(i));
+    ASSERT_TRUE(store->pin({{make_key(0), make_key(1), make_key(500)}}, pinned).ok());
+    EXPECT_EQ(pinned, (std::vector<uint8_t>{1, 1, 0}));
+    ASSERT_TRUE(store->unpin({{make_key(1), make_key(500)}}).ok());
+  }
+  options_["capacity_bytes"] = static_cast<int64_t>(100 * kFileBytes);
+  options_["eviction_low"] = 0.5;
+  const StorePtr store = open();
+  ASSERT_TRUE(eventually([&] { return count_blocks(root()) == 50; }));
+  EXPECT_EQ(count_present(*store, {make_key(0)}), 1u);
+  EXPECT_EQ(count_present(*store, {make_key(1), make_key(2)}), 0u);
+  EXPECT_EQ(load_blocks(*store, {make_key(0)}).value(), 0u);
+}
+
+TEST_F(PosixCollectTest, PinsBeyondTheLimitHaveNoEffect) {
+  options_["capacity_bytes"] = static_cast<int64_t>(1000 * kFileBytes);
+  {
+    const StorePtr store = open();
+    const auto keys = make_keys(0, 95);
+    ASSERT_TRUE(dump_blocks(*store, keys).ok());
+    for (uint64_t i = 0; i < 95; ++i) set_age(file_of(make_key(i)), 1000 - static_cast<int64_t>(i));
+    std::vector<uint8_t> pinned(keys.size());
+    ASSERT_TRUE(store->pin(keys, pinned).ok());
+  }
+  options_["capacity_bytes"] = static_cast<int64_t>(100 * kFileBytes);
+  options_["eviction_low"] = 0.5;
+  options_["pin_limit"] = 0.2;
+  const StorePtr store = open();
+  ASSERT_TRUE(eventually([&] { return count_blocks(root()) == 50; }));
+  EXPECT_EQ(count_present(*store, make_keys(45, 50)), 50u) << "the youngest stay";
+}
+
 TEST_F(PosixCollectTest, EveryRootIsKeptBelowItsCapacity) {
   options_["storage_backends"] = std::vector<std::string>{scratch("a"), scratch("b"), scratch("c")};
   options_["capacity_bytes"] = static_cast<int64_t>(40 * kFileBytes);
