@@ -57,6 +57,13 @@ std::vector<BlockKey> block_keys(const nb::handle& hashes, uint32_t block_pages)
   return keys;
 }
 
+// A page that holds one token must never pass for one that holds as many as a block has.
+std::vector<BlockKey> token_keys(const Tokens& tokens, uint32_t block_pages) {
+  std::vector<BlockKey> keys = hash_token_blocks({tokens.data(), tokens.shape(0)}, block_pages);
+  for (BlockKey& key : keys) key.high ^= 0x746F6B656E73ull;
+  return keys;
+}
+
 PageTensor describe(const nb::ndarray<>& tensor) {
   const auto demand = [](bool ok, const char* what) {
     raise_unless_ok(ok ? Status()
@@ -220,8 +227,7 @@ void bind_page_service(nb::module_& module) {
       .def(
           "query_tokens",
           [](PageServiceObject& self, const Tokens& tokens, uint32_t block_pages) {
-            return self.lookup(hash_token_blocks({tokens.data(), tokens.shape(0)}, block_pages),
-                               tokens.shape(0), block_pages);
+            return self.lookup(token_keys(tokens, block_pages), tokens.shape(0), block_pages);
           },
           nb::arg("tokens"), nb::arg("block_pages"))
       .def(
@@ -239,8 +245,8 @@ void bind_page_service(nb::module_& module) {
           "create_tokens",
           [](PageServiceObject& self, const Tokens& tokens, const PageNumbers& pages,
              uint32_t block_pages, bool write, uint32_t start_pos) {
-            return self.create(hash_token_blocks({tokens.data(), tokens.shape(0)}, block_pages),
-                               pages, block_pages, write, start_pos);
+            return self.create(token_keys(tokens, block_pages), pages, block_pages, write,
+                               start_pos);
           },
           nb::arg("tokens"), nb::arg("pages").noconvert(), nb::arg("block_pages"), nb::arg("write"),
           nb::arg("start_pos"))

@@ -113,14 +113,7 @@ void TensorService::lookup(std::span<const BlockKey> keys, uint64_t pages, uint3
     }
   }
   found_ += used.size();
-  if (used.empty() || options_.read_only) return;
-  bool full = false;
-  {
-    const std::lock_guard lock(notes_mutex_);
-    used_.insert(used_.end(), used.begin(), used.end());
-    full = used_.size() > kMostUses;
-  }
-  if (full) pass_on_uses();
+  note_used(used);
 }
 
 Status TensorService::check_blocks(const PageBlocks& blocks) const {
@@ -205,7 +198,7 @@ Result<PageTaskPtr> TensorService::create(Direction direction, const PageBlocks&
 void TensorService::abort(const PageTaskPtr& task) { static_cast<BlockTask&>(*task).abort(); }
 
 void TensorService::task_ready(BlockTask& task) {
-  if (task.direction() == Direction::dump) note_used(task.items());
+  note_used(task.items());
   {
     const std::lock_guard lock(mutex_);
     live_.erase(&task);
@@ -215,9 +208,18 @@ void TensorService::task_ready(BlockTask& task) {
 
 // The first of a chain stays longest: without it the rest can not be reached.
 void TensorService::note_used(const std::vector<PageItem>& items) {
-  if (items.empty()) return;
+  std::vector<BlockKey> keys;
+  keys.reserve(items.size());
+  for (size_t i = items.size(); i-- > 0;) keys.push_back(items[i].key);
+  note_used(keys);
+}
+
+void TensorService::note_used(const std::vector<BlockKey>& keys) {
+  if (keys.empty() || options_.read_only) return;
   const std::lock_guard lock(notes_mutex_);
-  for (size_t i = items.size(); i-- > 0;) used_.push_back(items[i].key);
+  used_.insert(used_.end(), keys.begin(), keys.end());
+  // Uses matter when something has to leave; without writes the oldest of them are forgotten.
+  if (used_.size() > kMostUses) used_.erase(used_.begin(), used_.end() - kMostUses / 2);
 }
 
 void TensorService::pass_on_uses() {

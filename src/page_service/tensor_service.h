@@ -55,6 +55,7 @@ class TensorService final : public PageService, public std::enable_shared_from_t
   void find_stored(const std::vector<PageItem>& items, std::vector<bool>* stored) const;
   void task_ready(BlockTask& task);
   void note_used(const std::vector<PageItem>& items);
+  void note_used(const std::vector<BlockKey>& keys);
   void pass_on_uses();
   void abort_all(Direction direction);
 

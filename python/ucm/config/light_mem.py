@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: RUF009
 """Settings of `light_mem`. LightLLM passes none of them, so each has an environment variable."""
 
 from __future__ import annotations
