@@ -51,7 +51,11 @@ std::vector<BlockKey> block_keys(const nb::handle& hashes, uint32_t block_pages)
   PyObject** const items = PySequence_Fast_ITEMS(list.ptr());
   std::vector<BlockKey> keys;
   keys.reserve((count + block_pages - 1) / block_pages);
+  constexpr size_t kAhead = 16;
   for (size_t first = 0; first < count; first += block_pages) {
+    // The numbers lie anywhere in the interpreter's memory.
+    const size_t ahead = first + (kAhead + 1) * block_pages - 1;
+    if (ahead < count) __builtin_prefetch(items[ahead]);
     keys.push_back(to_key(items[std::min<size_t>(first + block_pages, count) - 1]));
   }
   return keys;
