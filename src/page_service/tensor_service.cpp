@@ -6,6 +6,7 @@
 
 #include "base/checksum.h"
 #include "page_service/page_keys.h"
+#include "page_service/shared_pages.h"
 #include "ucm/layout.h"
 #include "ucm/log.h"
 
@@ -14,6 +15,7 @@ namespace page_service {
 namespace {
 
 constexpr size_t kLeastSlots = 4;
+constexpr size_t kMostSlots = 4096;
 constexpr uint64_t kBundleBytes = 1 << 20;
 constexpr size_t kMostUses = 1 << 16;
 constexpr uint32_t kMostWorkers = 8;
@@ -44,41 +46,48 @@ Result<std::shared_ptr<TensorService>> TensorService::open(const PageServiceOpti
                                                            const PageTensor& tensor) {
   UCM_TRY(check_options(options, tensor));
   std::shared_ptr<TensorService> service(new TensorService(options, tensor));
-  UCM_TRY(service->start(options));
+  UCM_TRY(service->start());
   return service;
 }
 
-Status TensorService::start(const PageServiceOptions& options) {
-  UCM_TRY_ASSIGN(folder_, ScopeFolder::open(options));
-  const uint64_t slot_bytes = align_up(tensor_.page_bytes);
-  slots_ = std::clamp<uint64_t>(options.staging_bytes / slot_bytes, kLeastSlots, 4096);
-  bundle_pages_ = std::clamp<uint64_t>(kBundleBytes / slot_bytes, 1, slots_ / 2);
-
+Result<std::shared_ptr<PageStore>> TensorService::open_store(uint64_t slot_bytes) {
+  // Beside the scope of the folder: not even a folder patched together serves foreign pages.
+  const uint64_t scope_id = base::digest_64(options_.scope.data(), options_.scope.size(), 0) | 1;
+  if (!options_.node.empty()) {
+    UCM_TRY_ASSIGN(auto shared, SharedPages::open(options_, tensor_.page_bytes, scope_id));
+    return std::shared_ptr<PageStore>(std::move(shared));
+  }
+  UCM_TRY_ASSIGN(folder_, ScopeFolder::open(options_));
   PageStoreOptions pages;
   pages.path = folder_.pages;
   pages.slot_bytes = slot_bytes;
-  pages.capacity_bytes = options.capacity_bytes;
+  pages.capacity_bytes = options_.capacity_bytes;
   pages.block_bytes = static_cast<uint32_t>(tensor_.page_bytes);
-  // Beside the scope of the folder: not even a folder patched together serves foreign pages.
-  pages.layout_id = base::digest_64(options.scope.data(), options.scope.size(), 0) | 1;
-  pages.read_only = options.read_only;
-  pages.io_direct = options.io_direct;
-  pages.use_io_uring = options.use_io_uring;
+  pages.layout_id = scope_id;
+  pages.read_only = options_.read_only;
+  pages.io_direct = options_.io_direct;
+  pages.use_io_uring = options_.use_io_uring;
   pages.io_depth = static_cast<uint32_t>(std::min<size_t>(slots_, kMostDepth));
   pages.eviction_policy = "lru";
   // All of the capacity can be used: eviction only makes the slot that a page needs.
   pages.eviction_high = 1;
   pages.eviction_low = 1;
-  if (!options.read_only) UCM_TRY(check_space(folder_.pages, pages.capacity_bytes));
-  UCM_TRY_ASSIGN(store_, PageStore::open(pages));
+  if (!options_.read_only) UCM_TRY(check_space(folder_.pages, pages.capacity_bytes));
+  return PageStore::open(pages);
+}
 
+Status TensorService::start() {
+  const uint64_t slot_bytes = align_up(tensor_.page_bytes);
+  slots_ = std::clamp<uint64_t>(options_.staging_bytes / slot_bytes, kLeastSlots, kMostSlots);
+  bundle_pages_ = std::clamp<uint64_t>(kBundleBytes / slot_bytes, 1, slots_ / 2);
+  UCM_TRY_ASSIGN(store_, open_store(slot_bytes));
   PoolOptions staging;
   staging.slot_bytes = slot_bytes;
   staging.slots = slots_;
   UCM_TRY_ASSIGN(pool_, Pool::make(staging));
   free_.reserve(slots_);
   for (size_t i = 0; i < slots_; ++i) free_.push_back(pool_->try_lease());
-  const uint32_t threads = std::clamp<uint32_t>(options.workers, 1, kMostWorkers);
+  const uint32_t threads = std::clamp<uint32_t>(options_.workers, 1, kMostWorkers);
   workers_ = std::make_unique<base::WorkerGroup>("ucm-light", threads);
   // Workers end before the service does: `close` joins them.
   for (uint32_t i = 0; i < threads; ++i) {
@@ -166,7 +175,8 @@ Result<PageTaskPtr> TensorService::create(Direction direction, const PageBlocks&
   const size_t all = blocks.keys.size();
   const auto count = static_cast<uint32_t>(all - std::min<size_t>(all, blocks.first_block));
   std::vector<bool> stored(count, false);
-  if (direction == Direction::dump) {
+  // Shared pages are files: asking for them would be I/O, so nothing is promised there.
+  if (direction == Direction::dump && options_.node.empty()) {
     find_stored(items, &stored);
     std::vector<PageItem> known;
     for (const PageItem& item : items) {

@@ -49,7 +49,8 @@ class TensorService final : public PageService, public std::enable_shared_from_t
 
   TensorService(const PageServiceOptions& options, const PageTensor& tensor);
   static size_t index(Direction direction) { return static_cast<size_t>(direction); }
-  Status start(const PageServiceOptions& options);
+  Status start();
+  Result<std::shared_ptr<PageStore>> open_store(uint64_t slot_bytes);
   Status check_blocks(const PageBlocks& blocks) const;
   std::vector<PageItem> list_items(const PageBlocks& blocks) const;
   void find_stored(const std::vector<PageItem>& items, std::vector<bool>* stored) const;

@@ -112,8 +112,8 @@ _STORE_SECTIONS: tuple[tuple[str, type], ...] = (
     ("`transport`", TransportConfig),
 )
 _LIGHT_MEM = (
-    "LightLLM makes its disk cache without them, so they are arguments of `PyLocalCacheService` and\n"
-    "environment variables; see [light_mem](light_mem.md). They stand in no file."
+    "LightLLM makes its disk cache without them, so they are arguments of `PyLocalCacheService`\n"
+    "and environment variables; see [light_mem](light_mem.md). They stand in no file."
 )
 _TOP_SECTIONS: tuple[tuple[str, type], ...] = (
     ("`monitoring`", MonitoringConfig),

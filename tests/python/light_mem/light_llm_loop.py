@@ -117,7 +117,7 @@ class DiskLoop:
             kvcache_tensor=tensor, file=file, storage_size=storage_size, num_shard=8, num_worker=24
         )
         # As the log line after construction formats it.
-        self.described = "%d" % self.service._n
+        self.described = format(self.service._n, "d")
         self.stopped = threading.Event()
         self.idle = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ucm import _core
-from ucm.config.light_mem import light_mem_config
-from ucm.errors import NoSpace, NotFound, Unavailable
-from ucm.integration.light_mem.scope import scope_of
+from ucm.config.light_mem import LightMemConfig, light_mem_config
+from ucm.errors import InvalidArgument, NoSpace, NotFound, Unavailable
+from ucm.integration.light_mem.scope import Scope, scope_of
 from ucm.integration.light_mem.task import PyTask
 
 BLOCK_SIZE_VARIABLE = "LIGHTMEM_MAX_BLOCK_SIZE_MB"
@@ -21,6 +22,7 @@ _DEFAULT_BLOCK_MB = 64
 _MOST_PAGES = 64
 _CLOSE_S = 10.0
 _MODES = {"r": False, "w": True}
+_NETWORKS = ("nfs", "lustre", "ceph", "cifs", "gpfs", "beegfs")
 
 
 class PyLocalCacheService:
@@ -103,6 +105,7 @@ class PyLocalCacheService:
                 scope.text,
                 keep=scope.keep,
                 read_only=config.read_only,
+                node=_node(config, scope, os.fspath(file)),
                 workers=min(num_worker, os.cpu_count() or 1),
                 staging_bytes=config.staging_mb << 20,
             )
@@ -205,6 +208,30 @@ class PyLocalCacheService:
     def close(self) -> None:
         """Aborts reads, lets writes end for ten seconds, gives the folder free. Idempotent."""
         self._closing()
+
+
+def _node(config: LightMemConfig, scope: Scope, file: str) -> str:
+    """Name of this node in a shared folder; empty when the folder is ours alone."""
+    if config.shared == "off":
+        return ""
+    if not scope.keep:
+        if config.shared == "on":
+            raise ValueError(
+                "light_mem: pages of a multimodal model can not be shared: the ids of its images "
+                "begin anew with each server"
+            )
+        return ""
+    if config.shared == "auto" and not _on_network(file):
+        return ""
+    return config.node or f"{socket.gethostname()}-{scope.rank}"
+
+
+def _on_network(file: str) -> bool:
+    try:
+        return str(_core.io_capabilities(file)["file_system"]) in _NETWORKS
+    except InvalidArgument:
+        # A file stands in the way: the core says so.
+        return False
 
 
 def _page_bytes(tensor: Any) -> int:
