@@ -17,8 +17,9 @@ usage: ./test.sh [PART...]
             with tiny models
   asan      the C++ tests with the address and undefined-behaviour sanitizers
   tsan      the C++ tests with the thread sanitizer
+  light_mem a thousand processes that write, read, abort and are killed on one folder; every byte is checked
   bench     figures, no verdict: tests/bench, into .cache/figures.json
-  all       lint cpp python engines asan tsan
+  all       lint cpp python engines asan tsan light_mem
 
 Without a part: lint cpp python engines. The first run installs system packages (as root or with sudo), a virtual
 environment in .venv and vLLM for CPU; later runs only what has changed. Logs are in .cache/logs.
@@ -121,6 +122,13 @@ part_tsan() {
     step "C++: ctest (tsan)" run_ctest tsan
 }
 
+part_light_mem() {
+    need_venv
+    need_package
+    step "light_mem: 1,000 interleavings" "$UCM_VENV/bin/python" tests/python/light_mem/interleavings.py \
+        --lives 1000 --folder "$UCM_CACHE"
+}
+
 part_bench() {
     need_venv
     step "bench" run_bench
@@ -137,8 +145,8 @@ main() {
     parts=
     for part in "${@:-default}"; do
         case $part in
-            lint | cpp | python | engines | asan | tsan | bench) parts="$parts $part" ;;
-            all) parts="$parts lint cpp python engines asan tsan" ;;
+            lint | cpp | python | engines | asan | tsan | light_mem | bench) parts="$parts $part" ;;
+            all) parts="$parts lint cpp python engines asan tsan light_mem" ;;
             default) parts="lint cpp python engines" ;;
             *)
                 usage >&2

@@ -19,6 +19,7 @@ constexpr size_t kMostSlots = 4096;
 constexpr uint64_t kBundleBytes = 1 << 20;
 constexpr size_t kMostUses = 1 << 16;
 constexpr uint32_t kMostWorkers = 8;
+constexpr std::chrono::milliseconds kStoreTimeout{1000};  // even when the writes took all the time
 constexpr uint32_t kMostDepth = 64;
 
 Status check_options(const PageServiceOptions& options, const PageTensor& tensor) {
@@ -287,7 +288,7 @@ void TensorService::close(std::chrono::milliseconds timeout) {
   pass_on_uses();
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       deadline - std::chrono::steady_clock::now());
-  store_->close(std::max(left, std::chrono::milliseconds(0)));
+  store_->close(std::max(left, kStoreTimeout));
   if (store_->stats().transfers_under_way == 0) folder_.lock = io::LockFile();
 }
 

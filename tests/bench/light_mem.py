@@ -98,9 +98,7 @@ class Transfer:
             # Two tasks under way keep the store busy while the next one is made.
             if len(tasks) >= 2:
                 self.finish(tasks.pop(0))
-            tasks.append(
-                self.service.create(hash_128s=part, kv_page_indexer=rows, mode=mode)
-            )
+            tasks.append(self.service.create(hash_128s=part, kv_page_indexer=rows, mode=mode))
         for task in tasks:
             self.finish(task)
 
@@ -295,9 +293,13 @@ def plot(results: list[dict[str, Any]], file: Path) -> None:
                     for row in own
                     if row["page_bytes"] == page
                 )
-                axes.plot(*zip(*line, strict=True), "o-", label=f"{package}, {page >> 10} KiB pages")
+                axes.plot(
+                    *zip(*line, strict=True), "o-", label=f"{package}, {page >> 10} KiB pages"
+                )
         axes.axhline(1, color="grey", linewidth=0.8)
-        axes.set(xscale="log", xlabel="block, MiB", title=f"{side}, rate of fio = 1", ylim=(0, None))
+        axes.set(
+            xscale="log", xlabel="block, MiB", title=f"{side}, rate of fio = 1", ylim=(0, None)
+        )
     axes.legend(fontsize=7)
     figure.savefig(file, dpi=130)
 

@@ -159,9 +159,7 @@ def test_a_second_process_may_read_where_that_was_asked_for(
     assert owner.query(keys_of(6, 2)) == [False] * 2
 
 
-def test_a_reader_of_another_server_is_refused(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_of_another_server_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch)
     make()
     serve(monkeypatch, tp=4)
@@ -169,9 +167,7 @@ def test_a_reader_of_another_server_is_refused(
         make(read_only=True)
 
 
-def test_nodes_of_a_shared_folder_write_their_own_and_read_all(
-    make: Make, tmp_path: Path
-) -> None:
+def test_nodes_of_a_shared_folder_write_their_own_and_read_all(make: Make, tmp_path: Path) -> None:
     tensors = [tensor_of(16), tensor_of(16)]
     nodes = [
         make(tensor, shared="on", coord_node_id=f"node{number}")
