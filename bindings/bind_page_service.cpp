@@ -189,6 +189,24 @@ void bind_page_task(nb::module_& module) {
       });
 }
 
+void bind_token_hash(nb::module_& module) {
+  module.def(
+      "hash_token_blocks",
+      [](const Tokens& tokens, uint32_t block_tokens) {
+        std::vector<std::string> out;
+        for (const BlockKey& key :
+             hash_token_blocks({tokens.data(), tokens.shape(0)}, block_tokens)) {
+          char text[33];
+          std::snprintf(text, sizeof text, "%016llx%016llx",
+                        static_cast<unsigned long long>(key.high),
+                        static_cast<unsigned long long>(key.low));
+          out.emplace_back(text);
+        }
+        return out;
+      },
+      nb::arg("tokens"), nb::arg("block_tokens"));
+}
+
 }  // namespace
 
 void bind_page_service(nb::module_& module) {
@@ -258,21 +276,7 @@ void bind_page_service(nb::module_& module) {
       .def("active", &PageServiceObject::active, nb::arg("write"))
       .def("stats", &PageServiceObject::stats, nb::sig("def stats(self) -> dict[str, typing.Any]"))
       .def("close", &PageServiceObject::close, nb::arg("timeout_s"));
-  module.def(
-      "hash_token_blocks",
-      [](const Tokens& tokens, uint32_t block_tokens) {
-        std::vector<std::string> out;
-        for (const BlockKey& key :
-             hash_token_blocks({tokens.data(), tokens.shape(0)}, block_tokens)) {
-          char text[33];
-          std::snprintf(text, sizeof text, "%016llx%016llx",
-                        static_cast<unsigned long long>(key.high),
-                        static_cast<unsigned long long>(key.low));
-          out.emplace_back(text);
-        }
-        return out;
-      },
-      nb::arg("tokens"), nb::arg("block_tokens"));
+  bind_token_hash(module);
 }
 
 }  // namespace ucm::bindings

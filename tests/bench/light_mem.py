@@ -141,7 +141,7 @@ def transfer_case(
             assert (tensor[pages:] == tensor[:pages]).all(), "wrong bytes"
             tensor[pages:] = 0
         n = service._n
-        del transfer, service
+        transfer.service = service = None
         gc.collect()
     row: dict[str, Any] = {
         "what": "transfer", "page_bytes": page_bytes, "block_pages": n,
@@ -193,7 +193,7 @@ def query_case(module: Any, base: Path, entries: int) -> dict[str, Any]:
             start = time.perf_counter()
             service.query([key])
             singles.append(time.perf_counter() - start)
-        del service
+        service = None
         gc.collect()
     return {
         "what": "query", "entries": entries,

@@ -24,8 +24,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from light_mem import PyLocalCacheService
 from page_contents import ABORTED, FINISHED, bytes_of, fill, finish, keys_of
+
+from light_mem import PyLocalCacheService
 
 PAGE_BYTES = 16 << 10
 CAPACITY = 1024
