@@ -17,6 +17,7 @@ usage: ./test.sh [PART...]
             with tiny models
   asan      the C++ tests with the address and undefined-behaviour sanitizers
   tsan      the C++ tests with the thread sanitizer
+  light_mem a thousand processes that write, read, abort and are killed on one folder; every byte is checked
   bench     figures, no verdict: tests/bench, into .cache/figures.json
   peers     this project beside LMCache, Mooncake Store and the machine's limits, in .venv-peers; the
             results go to docs/benchmarks; PEERS_FOLDER names the disk, PEERS_WORDS more words for
@@ -129,6 +130,13 @@ part_tsan() {
     step "C++: ctest (tsan)" run_ctest tsan
 }
 
+part_light_mem() {
+    need_venv
+    need_package
+    step "light_mem: 1,000 interleavings" "$UCM_VENV/bin/python" tests/python/light_mem/interleavings.py \
+        --lives 1000 --folder "$UCM_CACHE"
+}
+
 part_bench() {
     need_venv
     step "bench" run_bench
@@ -151,7 +159,7 @@ main() {
     parts=
     for part in "${@:-default}"; do
         case $part in
-            lint | cpp | python | engines | asan | tsan | bench | peers) parts="$parts $part" ;;
+            lint | cpp | python | engines | asan | tsan | light_mem | bench | peers) parts="$parts $part" ;;
             all) parts="$parts lint cpp python engines asan tsan" ;;
             default) parts="lint cpp python engines" ;;
             *)

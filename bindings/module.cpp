@@ -6,6 +6,7 @@ NB_MODULE(_core, module) {
   ucm::bindings::bind_task(module);
   ucm::bindings::bind_pipeline(module);
   ucm::bindings::bind_io(module);
+  ucm::bindings::bind_page_service(module);
   ucm::bindings::bind_system(module);
   ucm::bindings::bind_faults(module);
 }

@@ -22,6 +22,7 @@ FLOORS = {
     "transport": 2,
     "pages": 2,
     "stages": 3,
+    "page_service": 3,
 }
 VENDOR_WORDS = re.compile(r"\b(cuda\w*|acl\w*|musa\w*|torch|cann|nccl)\b", re.IGNORECASE)
 

@@ -17,6 +17,7 @@ COMPATIBLE_FILES = {"factory_v1", "ucmstore_v1", "connector", "ucmmonitor", "ucm
 COMPATIBLE_CLASSES = {
     "UcmConnectorFactory", "UcmConnectorFactoryV1", "UcmPipelineStore", "UcmKVStoreBase",
     "UcmKVStoreBaseV1", "UcmConfig", "UcmError", "UCMConnector",
+    "PyLocalCacheService", "PyTask", "PyState",
 }  # fmt: skip
 BANNED_IN_CLASSES = re.compile(r"(Manager|Helper|Util|Impl|Misc|V[12]$|^Py[A-Z]|^Ucm|Base$)")
 

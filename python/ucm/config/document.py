@@ -10,6 +10,7 @@ from pathlib import Path
 from ucm.config import answers
 from ucm.config.env import ANSWERED, CONFIG_FILE
 from ucm.config.fields import Alias, Key, keys_of
+from ucm.config.light_mem import LightMemConfig
 from ucm.config.model import (
     LoggingConfig,
     MetricsConfig,
@@ -110,6 +111,10 @@ _STORE_SECTIONS: tuple[tuple[str, type], ...] = (
     ("`nfs_config`", NfsConfig),
     ("`transport`", TransportConfig),
 )
+_LIGHT_MEM = (
+    "LightLLM makes its disk cache without them, so they are arguments of `PyLocalCacheService`\n"
+    "and environment variables; see [light_mem](light_mem.md). They stand in no file."
+)
 _TOP_SECTIONS: tuple[tuple[str, type], ...] = (
     ("`monitoring`", MonitoringConfig),
     ("`monitoring.prometheus`", PrometheusConfig),
@@ -128,6 +133,7 @@ def render() -> str:
     lines += ["", "## Keys beside the store", "", *_table(UcmConfig)]
     for title, cls in _TOP_SECTIONS:
         lines += ["", f"### {title}", "", *_table(cls)]
+    lines += ["", "## Settings of `light_mem`", "", _LIGHT_MEM, "", *_table(LightMemConfig)]
     lines += ["", *_sparse(), "", *_environment(), "", *_metrics(), "", *_answered(), ""]
     return "\n".join(lines)
 
@@ -208,6 +214,7 @@ def _environment() -> Iterator[str]:
         (StoreConfig, ""),
         (MetricsConfig, "metrics."),
         (LoggingConfig, "logging."),
+        (LightMemConfig, "light_mem "),
     ):
         for name, entry in keys_of(cls).items():
             for variable in entry.env:

@@ -36,12 +36,12 @@ def env_values(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, An
     Returns:
         Store keys, top-level keys, and notes about variables without effect.
     """
-    store = _section(StoreConfig, environ)
+    store = section_values(StoreConfig, environ)
     top: dict[str, Any] = {}
-    metrics = _section(MetricsConfig, environ)
+    metrics = section_values(MetricsConfig, environ)
     if metrics:
         top["metrics"] = metrics
-    logging = _section(LoggingConfig, environ)
+    logging = section_values(LoggingConfig, environ)
     if logging:
         top["logging"] = logging
     notes = [
@@ -52,7 +52,8 @@ def env_values(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, An
     return store, top, notes
 
 
-def _section(cls: type, environ: Mapping[str, str]) -> dict[str, Any]:
+def section_values(cls: type, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Keys of one section of the model that the environment sets -> their values."""
     values: dict[str, Any] = {}
     for name, entry in keys_of(cls).items():
         for variable in entry.env:
