@@ -5,6 +5,7 @@
 
 namespace ucm::bindings {
 
+void bind_host_pages(nanobind::module_& module);
 void bind_io(nanobind::module_& module);
 void bind_pipeline(nanobind::module_& module);
 void bind_system(nanobind::module_& module);

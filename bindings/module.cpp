@@ -7,4 +7,5 @@ NB_MODULE(_core, module) {
   ucm::bindings::bind_pipeline(module);
   ucm::bindings::bind_io(module);
   ucm::bindings::bind_system(module);
+  ucm::bindings::bind_host_pages(module);
 }

@@ -21,6 +21,7 @@ FLOORS = {
     "pipeline": 1,
     "transport": 2,
     "pages": 2,
+    "host_pages": 2,
     "stages": 3,
 }
 VENDOR_WORDS = re.compile(r"\b(cuda\w*|acl\w*|musa\w*|torch|cann|nccl)\b", re.IGNORECASE)
