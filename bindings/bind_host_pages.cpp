@@ -71,6 +71,8 @@ nb::dict stats_of(HostPages& pages) {
   out["offload_waiting"] = s.offload_waiting;
   out["misused"] = s.misused;
   out["repairs"] = s.repairs;
+  out["engine_loads"] = s.engine_loads;
+  out["engine_dumps"] = s.engine_dumps;
   return out;
 }
 
@@ -149,6 +151,12 @@ void bind_index(nb::module_& module) {
           },
           nb::arg("page"), nb::sig("def view(self, page: int) -> tuple[bytes, int, int]"),
           "(key, state, references); state 0 empty, 1 loading, 2 ready, 3 lost.")
+      .def(
+          "count_transfer",
+          [](HostPages& pages, bool load, uint64_t count) {
+            pages.count_transfer(load ? Direction::load : Direction::dump, count);
+          },
+          nb::arg("load"), nb::arg("count"))
       .def("stats", &stats_of, nb::sig("def stats(self) -> dict[str, int]"))
       .def_prop_ro("pages", &HostPages::pages)
       .def_prop_ro("page_bytes", &HostPages::page_bytes)

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "ucm/batch.h"
 #include "ucm/device.h"
 #include "ucm/key.h"
 #include "ucm/status.h"
@@ -40,6 +41,8 @@ struct HostPagesStats {
   uint64_t offload_dropped = 0;  // pages whose group did not fit in the queue
   uint64_t offload_waiting = 0;  // cells of the queue in use
   uint64_t misused = 0;          // references given back that nobody held
+  uint64_t engine_loads = 0;  // pages copied to the engine and from it, as it told
+  uint64_t engine_dumps = 0;
   uint64_t repairs = 0;          // a process died inside the index and it was put in order again
 };
 
@@ -81,6 +84,8 @@ class UCM_API HostPages {
     int32_t references = 0;
   };
   virtual Result<PageView> view(int32_t page) const = 0;
+  // For the figures of all processes together.
+  virtual void count_transfer(Direction direction, uint64_t pages) = 0;
   virtual HostPagesStats stats() = 0;
 
   virtual uint32_t pages() const = 0;

@@ -135,6 +135,8 @@ class HostPages:
     def view(self, page: int) -> tuple[bytes, int, int]:
         """(key, state, references); state 0 empty, 1 loading, 2 ready, 3 lost."""
 
+    def count_transfer(self, load: bool, count: int) -> None: ...
+
     def stats(self) -> dict[str, int]: ...
 
     @property

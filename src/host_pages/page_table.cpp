@@ -279,6 +279,11 @@ void PageTable::check_queue() {
   if (!sound) head_->queue_front = head_->queue_back;
 }
 
+void PageTable::count_transfer(Direction direction, uint64_t pages) {
+  TableCounters& c = head_->counters;
+  (direction == Direction::load ? c.engine_loads : c.engine_dumps) += pages;
+}
+
 HostPagesStats PageTable::stats() const {
   const TableCounters& c = head_->counters;
   HostPagesStats out;
@@ -302,6 +307,8 @@ HostPagesStats PageTable::stats() const {
   out.offload_waiting = head_->queue_back - head_->queue_front;
   out.misused = c.misused;
   out.repairs = c.repairs;
+  out.engine_loads = c.engine_loads;
+  out.engine_dumps = c.engine_dumps;
   return out;
 }
 

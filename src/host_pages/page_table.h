@@ -29,7 +29,7 @@ static_assert(sizeof(PageRecord) == 48 && std::atomic<PageState>::is_always_lock
 
 struct TableCounters {
   uint64_t asked, found, filled, evicted, refused, recycled, offload_pages, offload_dropped;
-  uint64_t misused, repairs;
+  uint64_t misused, repairs, engine_loads, engine_dumps;
 };
 
 struct TableHead {
@@ -62,6 +62,7 @@ class PageTable {
   void release(std::span<const int32_t> pages);
   std::vector<std::vector<int32_t>> take_offloads();
   void repair();
+  void count_transfer(Direction direction, uint64_t pages);
   HostPagesStats stats() const;
 
   uint32_t pages() const { return head_->pages; }

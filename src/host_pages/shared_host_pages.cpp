@@ -147,6 +147,11 @@ class SharedHostPages final : public HostPages {
     return table_.view(page);
   }
 
+  void count_transfer(Direction direction, uint64_t pages) override {
+    const Guard guard(&front_->mutex, &table_);
+    table_.count_transfer(direction, pages);
+  }
+
   HostPagesStats stats() override {
     const Guard guard(&front_->mutex, &table_);
     return table_.stats();
