@@ -8,7 +8,7 @@ import sys
 from importlib.util import find_spec
 
 from ucm.errors import ConfigError, UcmError, Unavailable
-from ucm.integration.lightllm.install import environment
+from ucm.integration.lightllm.installation import environment
 
 _SERVER = "lightllm.server.api_server"
 
