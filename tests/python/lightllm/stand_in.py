@@ -53,8 +53,6 @@ class CpuCacheCreator:
 
 CLIENT = """
 from types import SimpleNamespace
-import torch
-from lightllm.common.cpu_cache.creator import CpuCacheCreator, CpuCacheTensorSpec
 from lightllm.utils.envs_utils import get_env_start_args
 
 class CpuKvCacheClient(object):
@@ -69,6 +67,8 @@ class CpuKvCacheClient(object):
         self.lock = None
         self._create_cpu_status_list(init_shm_data)
         if not only_create_meta_data:
+            import torch
+            from lightllm.common.cpu_cache.creator import CpuCacheCreator, CpuCacheTensorSpec
             spec = CpuCacheTensorSpec(self.args.cpu_kv_cache_shm_id, shape, torch.float16, nbytes)
             self.cpu_kv_cache_tensor = CpuCacheCreator(spec).create_or_attach(
                 init_shm_data=init_shm_data, pin=not init_shm_data
