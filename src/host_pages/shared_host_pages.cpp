@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
+#include <filesystem>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -22,6 +23,7 @@ namespace {
 using memory::SharedSegment;
 
 constexpr uint64_t kMagic = 0x3147504D4355ull;  // "UCMPG1"
+constexpr char kFilePrefix[] = "pages-";
 constexpr size_t kFrontBytes = 1024;
 constexpr uint32_t kMostPages = 1u << 28;
 
@@ -53,7 +55,20 @@ Result<std::string> path_of(const std::string& name) {
                        name.c_str());
   }
   UCM_TRY_ASSIGN(const std::string directory, memory::runtime_directory());
-  return directory + "/pages-" + name;
+  return directory + "/" + kFilePrefix + name;
+}
+
+// Servers have a new name each time, so what killed ones left would gather. Looking at pages nobody
+// has open removes their file.
+void clear_leftovers() {
+  const auto directory = memory::runtime_directory();
+  if (!directory.ok()) return;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory.value(), error)) {
+    if (entry.path().filename().string().starts_with(kFilePrefix)) {
+      (void)SharedSegment::find(entry.path());
+    }
+  }
 }
 
 // Held for the time of one call. Whoever finds that its holder died puts the index in order.
@@ -204,6 +219,7 @@ Result<std::unique_ptr<HostPages>> HostPages::create(const HostPagesOptions& opt
                        options.pages, kMostPages);
   }
   UCM_TRY_ASSIGN(const std::string path, path_of(options.name));
+  clear_leftovers();
   std::unique_ptr<PageMemory> memory;
   if (options.page_bytes != 0) {
     UCM_TRY_ASSIGN(memory, PageMemory::make(options.page_bytes * options.pages, options));
