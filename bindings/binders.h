@@ -6,6 +6,7 @@
 namespace ucm::bindings {
 
 void bind_faults(nanobind::module_& module);
+void bind_host_pages(nanobind::module_& module);
 void bind_io(nanobind::module_& module);
 void bind_page_service(nanobind::module_& module);
 void bind_pipeline(nanobind::module_& module);

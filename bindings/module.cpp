@@ -9,4 +9,5 @@ NB_MODULE(_core, module) {
   ucm::bindings::bind_page_service(module);
   ucm::bindings::bind_system(module);
   ucm::bindings::bind_faults(module);
+  ucm::bindings::bind_host_pages(module);
 }

@@ -163,3 +163,67 @@ class WriteRecording:
 
     def rebuild(self, to: str, point: int, seed: int, process_only: bool) -> None:
         """Makes the folder `to` what the disk holds after a loss."""
+class HostPages:
+    """CPU pages that several processes share by name."""
+
+    @staticmethod
+    def create(name: str, pages: int, page_bytes: int = 0, huge_pages: bool = True, numa_interleave: bool = False, platform: str = '', device_id: int = 0) -> HostPages:
+        """Makes them; page_bytes 0 makes the index alone."""
+
+    @staticmethod
+    def attach(name: str, with_memory: bool = True, platform: str = '', device_id: int = 0) -> HostPages:
+        """Joins those of another process; raises NotFound."""
+
+    def allocate(self, keys: bytes) -> tuple[list[int], list[bool]]:
+        """
+        (page, filled already) per 16-byte key; -1 from the first that finds no page.
+        """
+
+    def query(self, keys: bytes) -> list[int]:
+        """Pages of the leading keys that are filled, with a reference each."""
+
+    def find(self, key: bytes) -> int:
+        """Page of a key or -1; takes no reference."""
+
+    def mark_ready(self, pages: Sequence[int], release: bool, offload: bool) -> None: ...
+
+    def release(self, pages: Sequence[int]) -> None: ...
+
+    def all_ready(self, pages: Sequence[int]) -> bool: ...
+
+    def take_offloads(self) -> list[list[int]]: ...
+
+    def view(self, page: int) -> tuple[bytes, int, int]:
+        """(key, state, references); state 0 empty, 1 loading, 2 ready, 3 lost."""
+
+    def count_transfer(self, load: bool, count: int) -> None: ...
+
+    def stats(self) -> dict[str, int]: ...
+
+    @property
+    def pages(self) -> int: ...
+
+    @property
+    def page_bytes(self) -> int: ...
+
+    @property
+    def memory_page_bytes(self) -> int: ...
+
+    @property
+    def pinned(self) -> bool: ...
+
+    @property
+    def address(self) -> int:
+        """Address of page 0 in this process, 0 without memory."""
+
+class PageCopier:
+    """Whole pages between an engine's KV buffer and CPU pages, by layers."""
+
+    @staticmethod
+    def make(platform: str, device_id: int, engine: tuple[int, int, int, int], pages: tuple[int, int, int, int], page_count: int, page_tokens: int, layers: int, parts: Sequence[tuple[int, int, int]], threads: int) -> PageCopier:
+        """
+        engine: (address, layer stride, slot stride, slots); pages: (address, page stride, layer stride, token stride); parts: (offset in a slot, offset in a page's token, bytes) of a token. All in bytes.
+        """
+
+    def copy(self, load: bool, slots: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], pages: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], first_layer: int, layers: int, event: int = 0) -> Task:
+        """Starts copying; row r of the task is layer first_layer + r."""

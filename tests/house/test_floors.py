@@ -21,6 +21,7 @@ FLOORS = {
     "pipeline": 1,
     "transport": 2,
     "pages": 2,
+    "host_pages": 2,
     "stages": 3,
     "page_service": 3,
 }

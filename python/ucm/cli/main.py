@@ -16,6 +16,7 @@ _COMMANDS = {
     "serve": ("ucm.cli.serve", "serve"),
     "doctor": ("ucm.cli.doctor", "doctor"),
     "bench": ("ucm.cli.bench", "bench"),
+    "plan": ("ucm.cli.plan", "plan"),
     "replay": ("ucm.cli.replay", "replay_command"),
     "inspect": ("ucm.cli.inspect", "inspect"),
     "gc": ("ucm.cli.gc", "gc"),

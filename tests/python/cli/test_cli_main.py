@@ -21,6 +21,7 @@ LEAVES = [
     ["bench", "store"],
     ["bench", "lookup"],
     ["bench", "transport"],
+    ["plan"],
     ["inspect"],
     ["gc"],
     ["clear"],
