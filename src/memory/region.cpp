@@ -67,13 +67,15 @@ Result<std::unique_ptr<Region>> Region::make(const RegionOptions& options) {
   std::unique_ptr<Region> region(new Region);
   UCM_TRY(region->map(options.bytes, options.huge_pages));
   region->device_ = options.device;
-  const bool accelerator = options.device && std::string(options.device->platform()) != "cpu";
+  const bool accelerator = options.device && options.device->asynchronous();
   if (options.device) region->bind_to_node(options.device->numa_node());
   if (options.prefault || accelerator) region->start_prefault();
   if (accelerator) {
     region->join_prefault();
-    UCM_TRY(options.device->register_host(region->data_, region->bytes_));
-    region->pinned_ = true;
+    const Status pinned = options.device->register_host(region->data_, region->bytes_);
+    if (!pinned.ok() && pinned.code() != Code::unsupported) return pinned;
+    region->pinned_ = pinned.ok();
+    if (!pinned.ok()) log(LogLevel::warning, "memory: %s", pinned.message().c_str());
   }
   return region;
 }

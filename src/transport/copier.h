@@ -3,21 +3,22 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "base/worker_group.h"
+#include "transport/device_lane.h"
 #include "ucm/device.h"
 
 namespace ucm::transport {
 
-// Moves pieces between host slots and device memory on a few threads, each with one stream per
-// direction, loads before dumps. A thread sleeps in the device's `synchronize` until its job is
-// complete and then calls `done`, which must be quick.
+// Moves pieces between host slots and device memory. Host memory is copied by a few threads, loads
+// before dumps. A device gets two streams per direction, each fed by a thread of its own that
+// sleeps until its oldest job is complete. `done` is called on those threads and must be quick.
 class Copier {
  public:
   using Done = std::function<void(const Status& status)>;
 
+  // `threads` copy on the host; a device needs none of them.
   Copier(std::shared_ptr<Device> device, unsigned threads);
   ~Copier() { close(); }
 
@@ -27,22 +28,18 @@ class Copier {
               std::function<bool()> skip, Done done);
   // A job of about this many bytes keeps all threads busy without drowning them in hand-overs.
   size_t job_bytes() const { return job_bytes_; }
+  // Ends when everything that was submitted is done.
   void close();
 
  private:
-  struct Streams {
-    StreamHandle load = nullptr;
-    StreamHandle dump = nullptr;
-  };
-  Status open_streams(Streams* streams);
-  Status copy(Direction direction, std::vector<CopyPiece>* pieces, uintptr_t event);
-  Streams* thread_streams(Status* status);
+  void copy_on_host(Direction direction, CopyJob* job);
 
   const std::shared_ptr<Device> device_;
   const size_t job_bytes_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Streams>> streams_;
-  base::WorkerGroup workers_;
+  JobQueue loads_;
+  JobQueue dumps_;
+  std::vector<std::unique_ptr<DeviceLane>> lanes_;
+  std::unique_ptr<base::WorkerGroup> workers_;
 };
 
 }  // namespace ucm::transport
