@@ -6,6 +6,8 @@
 
 #include <string>
 
+#define UCM_RT(name) cuda##name
+#include "mapped_calls.h"
 #include "piece_walk.h"
 
 // In piece_kernel.cu.
@@ -72,14 +74,11 @@ class CudaBatch {
 };
 
 // The CUDA runtime in the words of cuda_like.
-struct CudaCalls {
-  using Stream = cudaStream_t;
-  using Event = cudaEvent_t;
+struct CudaCalls : cuda_like::MappedCalls {
   using Batch = CudaBatch;
   static constexpr const char* kPlatform = "cuda";
   static constexpr bool kKernels = true;
 
-  static const char* text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
   static std::string unusable() {
     int driver = 0;
     int built = 0;
@@ -95,69 +94,19 @@ struct CudaCalls {
     const cudaError_t error = cudaGetDeviceCount(&count);
     return error == cudaSuccess ? "the driver finds no device" : cudaGetErrorString(error);
   }
-  static int device_count(int* count) { return cudaGetDeviceCount(count); }
-  static int get_device(int* id) { return cudaGetDevice(id); }
-  static int set_device(int id) { return cudaSetDevice(id); }
-  static int bus_id(char* text, int bytes, int id) {
-    return cudaDeviceGetPCIBusId(text, bytes, id);
-  }
-
-  static int make_stream(Stream* stream, bool urgent) {
-    int least = 0;
-    int greatest = 0;
-    (void)cudaDeviceGetStreamPriorityRange(&least, &greatest);
-    return cudaStreamCreateWithPriority(stream, cudaStreamNonBlocking, urgent ? greatest : least);
-  }
-  static int destroy_stream(Stream stream) { return cudaStreamDestroy(stream); }
-  // Sleeps in an event: how cudaStreamSynchronize waits is a setting of the engine's context.
-  static int synchronize(Stream stream) {
-    Event event = nullptr;
-    if (int error = make_event(&event)) return error;
-    int error = cudaEventRecord(event, stream);
-    if (error == cudaSuccess) error = cudaEventSynchronize(event);
-    (void)cudaEventDestroy(event);
-    return error;
-  }
-  static int stream_wait(Stream stream, Event event) {
-    return cudaStreamWaitEvent(stream, event, 0);
-  }
-  static int make_event(Event* event) {
-    return cudaEventCreateWithFlags(event, cudaEventBlockingSync | cudaEventDisableTiming);
-  }
-  static int destroy_event(Event event) { return cudaEventDestroy(event); }
-  static int record(Event event, Stream stream) { return cudaEventRecord(event, stream); }
-  static int event_wait(Event event) { return cudaEventSynchronize(event); }
-
-  static int copy_async(void* dst, const void* src, size_t bytes, bool load, Stream stream) {
-    return cudaMemcpyAsync(dst, src, bytes, kind(load), stream);
-  }
-  static int copy_2d_async(void* dst, size_t dst_pitch, const void* src, size_t src_pitch,
-                           size_t width, size_t rows, bool load, Stream stream) {
-    return cudaMemcpy2DAsync(dst, dst_pitch, src, src_pitch, width, rows, kind(load), stream);
-  }
   static Batch find_batch() { return CudaBatch::find(); }
   static int launch_pieces(const cuda_like::DevicePiece* pieces, size_t count, Stream stream) {
     return ucm_launch_piece_kernel(pieces, count, stream);
   }
-
   static int register_host(void* address, size_t bytes) {
     return cudaHostRegister(address, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
   }
-  static int unregister_host(void* address) { return cudaHostUnregister(address); }
-  static int device_address(void** device, void* host) {
-    return cudaHostGetDevicePointer(device, host, 0);
-  }
-  static int alloc(void** memory, size_t bytes) { return cudaMalloc(memory, bytes); }
-  static int free(void* memory) { return cudaFree(memory); }
   static int alloc_host(void** memory, size_t bytes) {
     return cudaHostAlloc(memory, bytes, cudaHostAllocPortable | cudaHostAllocMapped);
   }
   static int free_host(void* memory) { return cudaFreeHost(memory); }
 
  private:
-  static cudaMemcpyKind kind(bool load) {
-    return load ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
-  }
   static std::string version(int number) {
     return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
   }

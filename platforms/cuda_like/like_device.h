@@ -58,7 +58,8 @@ class LikeDevice final : public Device {
     auto stream = std::make_unique<OwnStream>();
     const int error = Rt::make_stream(&stream->handle, direction == Direction::load);
     UCM_TRY(said("make stream", error));
-    if (methods_.kernel) {
+    if constexpr (Rt::kKernels) {
+      if (!methods_.kernel) return StreamHandle{stream.release()};
       if (const int refused = stream->ring.open(); refused != 0) {
         destroy_stream(stream.release());
         return said("map kernel arguments", refused);
@@ -69,7 +70,7 @@ class LikeDevice final : public Device {
   void destroy_stream(StreamHandle stream) override {
     const std::unique_ptr<OwnStream> owned(own(stream));
     (void)Rt::synchronize(owned->handle);
-    owned->ring.close();
+    if constexpr (Rt::kKernels) owned->ring.close();
     (void)Rt::destroy_stream(owned->handle);
   }
   Status wait_event(StreamHandle stream, uintptr_t event) override {
@@ -201,16 +202,20 @@ int LikeDevice<Rt>::copy_pitched(OwnStream* stream, bool load, const CopyShape& 
 
 template <class Rt>
 int LikeDevice<Rt>::copy_by_kernel(OwnStream* stream, bool load) {
-  using Ring = DescriptorRing<Rt>;
-  for (size_t at = 0; at < stream->cut.size(); at += Ring::kPerSegment) {
-    const size_t count = std::min(Ring::kPerSegment, stream->cut.size() - at);
-    typename Ring::Segment* segment = nullptr;
-    if (int error = stream->ring.acquire(&segment)) return error;
-    for (size_t i = 0; i < count; ++i) segment->host[i] = as_seen(stream->cut[at + i], load);
-    if (int error = Rt::launch_pieces(segment->device, count, stream->handle)) return error;
-    if (int error = stream->ring.release(segment, stream->handle)) return error;
+  if constexpr (Rt::kKernels) {
+    using Ring = DescriptorRing<Rt>;
+    for (size_t at = 0; at < stream->cut.size(); at += Ring::kPerSegment) {
+      const size_t count = std::min(Ring::kPerSegment, stream->cut.size() - at);
+      typename Ring::Segment* segment = nullptr;
+      if (int error = stream->ring.acquire(&segment)) return error;
+      for (size_t i = 0; i < count; ++i) segment->host[i] = as_seen(stream->cut[at + i], load);
+      if (int error = Rt::launch_pieces(segment->device, count, stream->handle)) return error;
+      if (int error = stream->ring.release(segment, stream->handle)) return error;
+    }
+    return 0;
+  } else {
+    return copy_each(stream, load);
   }
-  return 0;
 }
 
 template <class Rt>
@@ -252,7 +257,7 @@ Status LikeDevice<Rt>::register_host(void* address, size_t bytes) {
       return said("pin host memory", error);
     }
     void* seen = nullptr;
-    if (Rt::device_address(&seen, host) != 0) seen = nullptr;
+    if (Rt::kKernels && Rt::device_address(&seen, host) != 0) seen = nullptr;
     chunks.push_back(
         {reinterpret_cast<uintptr_t>(host), length, reinterpret_cast<uintptr_t>(seen)});
   }

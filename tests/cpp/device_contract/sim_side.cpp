@@ -13,7 +13,10 @@ using sim::Model;
 
 class SimSide : public DeviceSide {
  public:
-  SimSide() { Model::the().delay(std::chrono::microseconds(200)); }
+  SimSide() {
+    Model::the().forget_mistakes();
+    Model::the().delay(std::chrono::microseconds(200));
+  }
   ~SimSide() override { Model::the().delay(std::chrono::microseconds(0)); }
 
   std::byte* alloc(size_t bytes) override {

@@ -270,6 +270,7 @@ void Model::dawdle() {
   const int64_t longest = longest_delay_;
   if (longest == 0) return;
   thread_local std::mt19937_64 random(std::hash<std::thread::id>{}(std::this_thread::get_id()));
+  if (random() % 8 != 0) return;
   std::this_thread::sleep_for(
       std::chrono::microseconds(static_cast<int64_t>(random() % static_cast<uint64_t>(longest))));
 }
