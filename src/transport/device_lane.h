@@ -17,7 +17,9 @@ namespace ucm::transport {
 // Copies of one task and one direction, and whom to tell.
 struct CopyJob {
   std::vector<CopyPiece> pieces;
-  uintptr_t event = 0;
+  uintptr_t event = 0;   // of an engine; the copies start after it, 0: at once
+  bool on_host = false;  // both sides are host memory
+  // Asked when the job starts: true ends it as `cancelled` with no byte moved.
   std::function<bool()> skip;
   std::function<void(const Status& status)> done;
 };

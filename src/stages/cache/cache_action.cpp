@@ -37,12 +37,15 @@ void CacheFlow::submit_copy_job(std::vector<CopyRow> rows) {
   pieces.reserve(rows.size() * parts_.layout.pieces());
   for (const CopyRow& row : rows) append_pieces(row, &pieces);
   const auto shared_rows = std::make_shared<std::vector<CopyRow>>(std::move(rows));
-  const bool taken = parts_.copier->submit(
-      transfer->direction, std::move(pieces), transfer->event,
-      [task = transfer->task] { return task->cancelled(); },
-      [flow = shared_from_this(), shared_rows](const Status& status) {
-        flow->on_copied(*shared_rows, status);
-      });
+  transport::CopyJob copy_job;
+  copy_job.pieces = std::move(pieces);
+  copy_job.event = transfer->event;
+  copy_job.on_host = transfer->on_host;
+  copy_job.skip = [task = transfer->task] { return task->cancelled(); };
+  copy_job.done = [flow = shared_from_this(), shared_rows](const Status& status) {
+    flow->on_copied(*shared_rows, status);
+  };
+  const bool taken = parts_.copier->submit(transfer->direction, std::move(copy_job));
   if (!taken) on_copied(*shared_rows, make_status(Code::unavailable, "cache: the store is closed"));
 }
 

@@ -74,6 +74,28 @@ TEST_P(DeviceStoreTest, ACancelledTaskMovesNothingAfterItWasReleased) {
   }
 }
 
+TEST_P(DeviceStoreTest, HostMemoryGoesInAndOutOfTheSameStore) {
+  const auto keys = make_keys(0, 10);
+  const auto store = open("Cache", 20);
+  std::vector<BlockKey> row_keys;
+  std::vector<uint32_t> shards;
+  all_rows(layout_, keys, &row_keys, &shards);
+  Buffers buffers(layout_, row_keys.size());
+  for (size_t i = 0; i < row_keys.size(); ++i) buffers.fill(i, row_keys[i], shards[i]);
+  Batch host = make_batch(row_keys, shards, buffers);
+  host.on_host = true;
+  ASSERT_TRUE(store->dump(host)->wait(kPatience).ok());
+  DevicePages pages(side_.get(), layout_, row_keys.size());
+  EngineStream engine(side_.get());
+  ASSERT_TRUE(store->load(batch(row_keys, shards, pages, 0))->wait(kPatience).ok());
+  EXPECT_EQ(pages.wrong_bytes(row_keys, shards, {}, engine.stream()), 0u);
+  buffers.wipe();
+  ASSERT_TRUE(store->load(host)->wait(kPatience).ok());
+  for (size_t i = 0; i < row_keys.size(); ++i) {
+    ASSERT_EQ(buffers.wrong_bytes(i, row_keys[i], shards[i]), 0u) << i;
+  }
+}
+
 TEST_P(DeviceStoreTest, AnUnknownDeviceIsRefusedWhenThePipelineOpens) {
   PipelineConfig config;
   config.spec = "Cache";
