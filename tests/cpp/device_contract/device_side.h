@@ -29,8 +29,7 @@ class DeviceSide {
   virtual void copy_inside(std::byte* dst, const std::byte* src, size_t bytes,
                            uintptr_t stream) = 0;
 
-  // Only a simulated device answers these.
-  virtual bool simulated() const = 0;
+  // What a simulated device noticed.
   virtual std::vector<std::string> mistakes() = 0;
 };
 

@@ -51,7 +51,6 @@ class SimSide : public DeviceSide {
   void copy_inside(std::byte* dst, const std::byte* src, size_t bytes, uintptr_t stream) override {
     (void)Model::the().copy(dst, src, bytes, sim::Way::inside, own(stream));
   }
-  bool simulated() const override { return true; }
   std::vector<std::string> mistakes() override { return Model::the().mistakes(); }
 
  private:
