@@ -18,6 +18,9 @@ usage: ./test.sh [PART...]
   asan      the C++ tests with the address and undefined-behaviour sanitizers
   tsan      the C++ tests with the thread sanitizer
   light_mem a thousand processes that write, read, abort and are killed on one folder; every byte is checked
+  platforms the configure errors of every platform; the sources of all platforms against the vendors' headers (CUDA 12.9,
+            ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module with nvcc, loaded without a driver
+  arm64     the core cross-built for aarch64, its tests under qemu with 4 KiB and with 64 KiB pages
   bench     figures, no verdict: tests/bench, into .cache/figures.json
   peers     this project beside LMCache, Mooncake Store and the machine's limits, in .venv-peers; the
             results go to docs/benchmarks; PEERS_FOLDER names the disk, PEERS_WORDS more words for
@@ -48,10 +51,10 @@ check_python_format() {
     ruff format --check .
 }
 
-check_cpp_format() { sources '*.h' '*.cpp' | xargs -0 clang-format --dry-run -Werror; }
+check_cpp_format() { sources '*.h' '*.cpp' '*.cu' | xargs -0 clang-format --dry-run -Werror; }
 
 check_shell() {
-    for script in test.sh demo.sh tests/setup.sh .ci/run; do
+    for script in test.sh demo.sh tests/setup.sh tests/gpu/*.sh cmake/toolchains/*.sh .ci/run; do
         sh -n "$script"
     done
 }
@@ -76,6 +79,73 @@ build_example() {
 
 # The integrations follow interfaces that change with the engine's version and are not typed.
 check_types() { "$UCM_VENV/bin/python" -m mypy --strict python/ucm --exclude integration/; }
+
+# refused WORDS ARGS...: configuring fails, and says so.
+refused() {
+    words=$1
+    shift
+    rm -rf build/refused
+    if cmake -S . -B build/refused -G Ninja "$@" >build/refused.log 2>&1; then
+        say "configuring with $* was not refused"
+        return 1
+    fi
+    tr -s ' \n' ' ' <build/refused.log | grep -q "$words" || {
+        cat build/refused.log
+        return 1
+    }
+    rm -rf build/refused build/refused.log
+}
+
+check_refusals() {
+    mkdir -p build
+    refused 'PLATFORM=abacus is not a platform .* Known: ascend, cpu, cuda, maca, musa' -DUCM_PLATFORMS=abacus
+    refused 'PLATFORM=musa needs the MUSA SDK .* Set MUSA_HOME' -DUCM_PLATFORMS=musa
+    refused 'PLATFORM=maca needs the MACA SDK .* Set MACA_PATH' -DUCM_PLATFORMS=maca
+    refused 'PLATFORM=ascend needs the CANN toolkit .* set ASCEND_TOOLKIT_HOME' -DUCM_PLATFORMS=ascend
+    refused 'PLATFORM=cuda needs the CUDA toolkit, and no nvcc was found. Set CUDACXX' -DUCM_PLATFORMS=cuda \
+        -DCMAKE_CUDA_COMPILER=NOTFOUND
+}
+
+# compile_only HEADERS SOURCE...: against a vendor's headers (a list of folders with :), without its libraries.
+compile_only() {
+    headers=$1
+    shift
+    for source in "$@"; do
+        CPLUS_INCLUDE_PATH=$headers g++ -std=c++20 -fsyntax-only -Wall -Wextra -Wno-unused-parameter -Iinclude \
+            -Iplatforms/cuda_like -Iplatforms/cuda -Iplatforms/ascend -Itests/cpp/sim "$source"
+    done
+}
+
+# The simulation defines what the headers declare: a prototype that drifted does not compile.
+check_vendor_headers() {
+    cuda=$UCM_CACHE/vendors/cuda/nvidia
+    compile_only "$cuda/cuda_runtime/include:$cuda/cuda_nvcc/include" \
+        platforms/cuda/cuda_device.cpp tests/cpp/sim/cuda_entry.cpp
+    for version in $NPU_VERSIONS; do
+        compile_only "$UCM_CACHE/vendors/npu-$version/torch_npu/include/third_party/acl/inc" \
+            platforms/ascend/ascend_device.cpp platforms/ascend/acl_generations.cpp tests/cpp/sim/acl_entry.cpp
+    done
+}
+
+# The module of a toolkit loads, and says why there is no device.
+check_cuda_module() {
+    command -v nvcc >/dev/null || {
+        say "no nvcc on this machine: the CUDA module is compiled against the headers only"
+        return 0
+    }
+    cmake --preset dev -DUCM_PLATFORMS=cuda
+    cmake --build --preset dev -j "$JOBS" --target ucm_platform_cuda
+    python3 -c 'import ctypes; ctypes.CDLL("build/dev/lib/libucm_cuda.so").ucm_platform_entry'
+}
+
+build_arm64() {
+    cmake -S . -B build/arm64 -G Ninja -DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/aarch64-linux-gnu.cmake \
+        -DUCM_ARM64_SYSROOT="$UCM_CACHE/arm64/sysroot" -DUCM_TESTS=ON -DUCM_WERROR=ON -DUCM_PLATFORMS=cpu \
+        -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1
+    cmake --build build/arm64 -j "$JOBS"
+}
+
+run_arm64() { UCM_QEMU_FLAGS=${1:-} ctest --test-dir build/arm64 -j "$JOBS" --output-on-failure --no-tests=error; }
 
 run_bench() {
     build_cpp release
@@ -137,6 +207,20 @@ part_light_mem() {
         --lives 1000 --folder "$UCM_CACHE"
 }
 
+part_platforms() {
+    need_vendor_headers
+    step "platforms: configure errors" check_refusals
+    step "platforms: against the vendors' headers" check_vendor_headers
+    step "platforms: the CUDA module" check_cuda_module
+}
+
+part_arm64() {
+    need_arm64
+    step "arm64: build" build_arm64
+    step "arm64: ctest under qemu" run_arm64
+    step "arm64: ctest under qemu, 64 KiB pages" run_arm64 "-p 65536"
+}
+
 part_bench() {
     need_venv
     step "bench" run_bench
@@ -159,7 +243,7 @@ main() {
     parts=
     for part in "${@:-default}"; do
         case $part in
-            lint | cpp | python | engines | asan | tsan | light_mem | bench | peers) parts="$parts $part" ;;
+            lint | cpp | python | engines | asan | tsan | light_mem | platforms | arm64 | bench | peers) parts="$parts $part" ;;
             all) parts="$parts lint cpp python engines asan tsan" ;;
             default) parts="lint cpp python engines" ;;
             *)

@@ -79,7 +79,7 @@ class PipelineObject {
   }
 
   TaskPtr transfer(Direction direction, const nb::bytes& keys, const Shards& shards,
-                   const Addresses& addresses, uintptr_t event) {
+                   const Addresses& addresses, uintptr_t event, bool on_host) {
     static_assert(sizeof(uintptr_t) == sizeof(uint64_t));
     const auto span = key_span(keys);
     if (addresses.shape(0) != span.size()) {
@@ -92,6 +92,7 @@ class PipelineObject {
     batch.shards = {shards.data(), shards.shape(0)};
     batch.addresses = {reinterpret_cast<const uintptr_t*>(addresses.data()), addresses.size()};
     batch.event = event;
+    batch.on_host = on_host;
     const nb::gil_scoped_release unlocked;
     return direction == Direction::load ? pipeline_->load(batch) : pipeline_->dump(batch);
   }
@@ -171,19 +172,21 @@ void bind_pipeline(nb::module_& module) {
       .def(
           "load",
           [](PipelineObject& self, const nb::bytes& keys, const Shards& shards,
-             const Addresses& addresses, uintptr_t event) {
-            return self.transfer(Direction::load, keys, shards, addresses, event);
+             const Addresses& addresses, uintptr_t event, bool on_host) {
+            return self.transfer(Direction::load, keys, shards, addresses, event, on_host);
           },
           nb::arg("keys"), nb::arg("shards").noconvert(), nb::arg("addresses").noconvert(),
-          nb::arg("event") = 0, "Start copying blocks to (rows, pieces) addresses.")
+          nb::arg("event") = 0, nb::arg("on_host") = false,
+          "Start copying blocks to (rows, pieces) addresses.")
       .def(
           "dump",
           [](PipelineObject& self, const nb::bytes& keys, const Shards& shards,
-             const Addresses& addresses, uintptr_t event) {
-            return self.transfer(Direction::dump, keys, shards, addresses, event);
+             const Addresses& addresses, uintptr_t event, bool on_host) {
+            return self.transfer(Direction::dump, keys, shards, addresses, event, on_host);
           },
           nb::arg("keys"), nb::arg("shards").noconvert(), nb::arg("addresses").noconvert(),
-          nb::arg("event") = 0, "Start copying blocks from (rows, pieces) addresses.")
+          nb::arg("event") = 0, nb::arg("on_host") = false,
+          "Start copying blocks from (rows, pieces) addresses.")
       .def("metrics", &PipelineObject::metrics,
            nb::sig("def metrics(self) -> list[tuple[str, str, dict[str, str], "
                    "float | tuple[list[float], list[int], float]]]"),

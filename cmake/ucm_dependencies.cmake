@@ -42,7 +42,7 @@ if(NOT UCM_URING STREQUAL "OFF")
   endif()
 endif()
 
-if(UCM_TESTS)
+if(UCM_TESTS OR UCM_GPU_TESTS)
   find_package(GTest)
   if(NOT GTest_FOUND)
     ucm_missing("GoogleTest (UCM_TESTS=ON)" libgtest-dev gtest-devel)

@@ -22,7 +22,7 @@ set_target_properties(
   ucm PROPERTIES INSTALL_RPATH "$ORIGIN" LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib SOVERSION
                  ${PROJECT_VERSION_MAJOR} VERSION ${PROJECT_VERSION})
 
-if(UCM_TESTS)
+if(UCM_TESTS OR UCM_GPU_TESTS)
   add_library(ucm_static STATIC ${objects})
   target_link_libraries(ucm_static PUBLIC ucm_build_flags Threads::Threads ${CMAKE_DL_LIBS} ${links})
 endif()

@@ -4,9 +4,10 @@
 add_library(ucm_build_flags INTERFACE)
 target_compile_features(ucm_build_flags INTERFACE cxx_std_20)
 # GCC 12 sees overlapping copies in every `"text" + string`.
-target_compile_options(ucm_build_flags INTERFACE -Wall -Wextra -Wpedantic -Wno-unused-parameter
-                       $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
-                       $<$<BOOL:${UCM_WERROR}>:-Werror>)
+target_compile_options(
+  ucm_build_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wno-unused-parameter>"
+                            $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>
+                            $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${UCM_WERROR}>>:-Werror>)
 target_include_directories(
   ucm_build_flags INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                             $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>)

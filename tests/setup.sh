@@ -23,6 +23,11 @@ DEMO_PACKAGES="gguf==0.19.0 matplotlib"
 APT_PACKAGES="g++ cmake ninja-build pkg-config libxxhash-dev liburing-dev libgtest-dev \
 python3-venv python3-dev fio git"
 
+# The oldest and the newest generation of ACL's headers that ucm is compiled against.
+NPU_VERSIONS="2.9.1 2.14.0"
+CUDA_HEADERS="nvidia-cuda-runtime-cu12==12.9.79 nvidia-cuda-nvcc-cu12==12.9.86"
+ARM64_PACKAGES="libgtest-dev libxxhash-dev liburing-dev"
+
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
 export PATH="$UCM_VENV/bin:$PATH"
 unset VIRTUAL_ENV PYTHONPATH PYTHONHOME
@@ -205,6 +210,69 @@ need_cpu() {
 need_space() {
     free=$(df -Pm "$UCM_ROOT" | awk 'NR == 2 { print $4 }')
     [ "$free" -ge "$1" ] || die "$1 MiB of free disk space are needed in $UCM_ROOT, there are $free"
+}
+
+# --- other platforms -----------------------------------------------------------------------------------------------
+
+# need_vendor_headers: headers that vendors publish inside wheels, in .cache/vendors; the wheels are not kept.
+need_vendor_headers() {
+    vendors_key="$NPU_VERSIONS $CUDA_HEADERS"
+    stamped "$UCM_CACHE/vendors/stamp" "$vendors_key" && return 0
+    need_space 500
+    step "headers of CUDA 12.9 and two generations of ACL" fetch_vendor_headers
+    stamp "$UCM_CACHE/vendors/stamp" "$vendors_key"
+}
+
+fetch_vendor_headers() {
+    rm -rf "$UCM_CACHE/vendors"
+    for wheel in $CUDA_HEADERS; do
+        take_headers "$UCM_CACHE/vendors/cuda" "$wheel" 'nvidia/cuda_'
+    done
+    for version in $NPU_VERSIONS; do
+        take_headers "$UCM_CACHE/vendors/npu-$version" "torch-npu==$version" 'torch_npu/include/third_party/acl/'
+    done
+}
+
+# take_headers FOLDER REQUIREMENT PREFIX: the files of a wheel below PREFIX.
+take_headers() {
+    mkdir -p "$1"
+    python3 -m pip download --no-deps --only-binary=:all: --python-version 3.11 --implementation cp \
+        --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 -d "$1" "$2"
+    python3 - "$1" "$3" <<'PY'
+import glob, os, sys, zipfile
+
+folder, prefix = sys.argv[1:]
+for wheel in glob.glob(folder + "/*.whl"):
+    with zipfile.ZipFile(wheel) as archive:
+        names = [n for n in archive.namelist() if n.startswith(prefix) and n.endswith(".h")]
+        archive.extractall(folder, names)
+    os.remove(wheel)
+PY
+}
+
+# need_arm64: the cross compiler and qemu from the system's packages; the target's libraries unpacked beside the tree,
+# because not all of them can be installed next to the host's.
+need_arm64() {
+    APT_PACKAGES="$APT_PACKAGES g++-aarch64-linux-gnu qemu-user"
+    command -v dpkg-query >/dev/null || die "./test.sh arm64 needs Debian's cross compiler and packages"
+    need_system_packages
+    stamped "$UCM_CACHE/arm64/stamp" "$ARM64_PACKAGES" && return 0
+    step "arm64: libraries" fetch_arm64
+    stamp "$UCM_CACHE/arm64/stamp" "$ARM64_PACKAGES"
+}
+
+fetch_arm64() {
+    rm -rf "$UCM_CACHE/arm64"
+    mkdir -p "$UCM_CACHE/arm64/lists/partial" "$UCM_CACHE/arm64/debs" "$UCM_CACHE/arm64/sysroot"
+    apt="apt-get -oAPT::Architecture=arm64 -oAPT::Architectures=arm64 -oDir::State::Lists=$UCM_CACHE/arm64/lists \
+-oDir::Cache=$UCM_CACHE/arm64 -oAPT::Sandbox::User=$(id -un)"
+    $apt update
+    # shellcheck disable=SC2086
+    (cd "$UCM_CACHE/arm64/debs" && $apt download $ARM64_PACKAGES)
+    for package in "$UCM_CACHE"/arm64/debs/*.deb; do
+        dpkg -x "$package" "$UCM_CACHE/arm64/sysroot"
+    done
+    rm -rf "$UCM_CACHE/arm64/lists" "$UCM_CACHE/arm64/debs"
 }
 
 # --- the environments ----------------------------------------------------------------------------------------------

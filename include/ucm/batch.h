@@ -27,6 +27,8 @@ struct Batch {
   // A platform event (cudaEvent_t, ...) the copies wait for before they touch the addresses; 0 =
   // none.
   uintptr_t event = 0;
+  // The addresses are host memory although the pipeline moves device memory; `event` is 0 then.
+  bool on_host = false;
   // Optional: called as each row ends, before the task is done, on a thread of the stage.
   // It must return quickly and must not wait for anything.
   std::function<void(uint32_t row, const Status& status)> on_row;

@@ -24,38 +24,57 @@ struct CopyPiece {
   size_t bytes = 0;
 };
 
-// Opaque to ucm: a vendor's stream. Made and destroyed by the Device that owns it.
+// Opaque to ucm: made and destroyed by the Device that owns them.
 using StreamHandle = void*;
+using EventHandle = void*;
 
-// One accelerator, or the host. Calls are thread-safe unless they name a stream; a stream is used
-// by one thread at a time. Every thread calls `bind_thread` once before anything else.
+// One accelerator, or the host. Calls are thread-safe unless they name a stream or an event of
+// ours; those are used by one thread at a time. A thread calls `bind_thread` once before it uses
+// them. Streams and events of an engine come as integers and stay the engine's.
 class Device {
  public:
   virtual ~Device() = default;
 
   virtual const char* platform() const = 0;
   virtual int id() const = 0;
+  // False: `copy` moves the bytes itself, on the calling thread, and null is a good stream.
+  virtual bool asynchronous() const = 0;
   virtual Status bind_thread() = 0;
 
-  virtual Result<StreamHandle> make_stream() = 0;
+  // A stream carries copies of one direction only; streams for loads may get a higher priority.
+  virtual Result<StreamHandle> make_stream(Direction direction) = 0;
+  // Waits for what the stream still carries.
   virtual void destroy_stream(StreamHandle stream) = 0;
-  // Later work on `stream` waits for `event` (an engine's event as an integer); 0 is a no-op.
+  // Later work on `stream` waits for `event` of an engine; 0 is a no-op.
   virtual Status wait_event(StreamHandle stream, uintptr_t event) = 0;
-  // Enqueues the copies; they may run in any order. Descriptors are free again on return.
+  // Enqueues the copies; they may run in any order. `pieces` is free again on return. After a
+  // failure part of them may be under way until `synchronize` returns.
   virtual Status copy(StreamHandle stream, Direction direction,
                       std::span<const CopyPiece> pieces) = 0;
   // Blocks (without spinning) until all work of the stream is complete.
   virtual Status synchronize(StreamHandle stream) = 0;
 
-  // Makes host memory directly reachable for fast copies (pinning). A no-op on the cpu platform.
+  virtual Result<EventHandle> make_event() = 0;
+  virtual void destroy_event(EventHandle event) = 0;
+  // The event stands for everything the stream carries now.
+  virtual Status record(EventHandle event, StreamHandle stream) = 0;
+  // Blocks (without spinning) until what was recorded is complete.
+  virtual Status wait_host(EventHandle event) = 0;
+  // Later work on an engine's stream waits for what was recorded; only enqueues. Any thread, also
+  // while another one records the event again.
+  virtual Status wait_engine(uintptr_t engine_stream, EventHandle event) = 0;
+
+  // Makes host memory directly reachable for fast copies (pinning). A no-op on the cpu platform;
+  // `unsupported` where the driver can not pin memory it did not allocate: copies stay correct.
   virtual Status register_host(void* address, size_t bytes) = 0;
+  // With the address of the registration, when no copy uses the memory any more.
   virtual Status unregister_host(void* address) = 0;
   // NUMA node next to the device, or -1 when unknown or meaningless.
   virtual int numa_node() const = 0;
 };
 
 // Raised whenever Device or PlatformEntry changes; a module with another number is refused.
-inline constexpr uint32_t kPlatformAbi = 1;
+inline constexpr uint32_t kPlatformAbi = 2;
 
 // What a module exports as `extern "C" const ucm::PlatformEntry* ucm_platform_entry()`.
 struct PlatformEntry {
@@ -68,7 +87,7 @@ struct PlatformEntry {
 
 struct PlatformReport {
   std::string name;
-  bool loaded = false;
+  bool loaded = false;  // the module is usable and counted its devices
   int devices = 0;
   std::string reason;  // one sentence when not loaded
 };

@@ -10,9 +10,10 @@ class CpuDevice : public Device {
  public:
   const char* platform() const override { return "cpu"; }
   int id() const override { return 0; }
+  bool asynchronous() const override { return false; }
   Status bind_thread() override { return {}; }
 
-  Result<StreamHandle> make_stream() override { return StreamHandle{this}; }
+  Result<StreamHandle> make_stream(Direction) override { return StreamHandle{this}; }
   void destroy_stream(StreamHandle) override {}
   Status wait_event(StreamHandle, uintptr_t event) override {
     if (event == 0) return {};
@@ -24,6 +25,12 @@ class CpuDevice : public Device {
     return {};
   }
   Status synchronize(StreamHandle) override { return {}; }
+
+  Result<EventHandle> make_event() override { return EventHandle{this}; }
+  void destroy_event(EventHandle) override {}
+  Status record(EventHandle, StreamHandle) override { return {}; }
+  Status wait_host(EventHandle) override { return {}; }
+  Status wait_engine(uintptr_t, EventHandle) override { return {}; }
 
   Status register_host(void*, size_t) override { return {}; }
   Status unregister_host(void*) override { return {}; }

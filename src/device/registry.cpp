@@ -83,10 +83,16 @@ Result<const PlatformEntry*> load_module(const std::string& name) {
                        name.c_str(), path.c_str());
   }
   const PlatformEntry* entry = function();
+  // Nothing of the entry but its first field is believed before the numbers agree.
   if (entry->abi != kPlatformAbi) {
     return make_status(Code::unavailable,
                        "platform %s: module speaks ABI %u, this library %u; rebuild both together",
                        name.c_str(), entry->abi, kPlatformAbi);
+  }
+  if (name != entry->name) {
+    return make_status(Code::unavailable,
+                       "platform %s: %s is the module of platform %s under another name",
+                       name.c_str(), path.c_str(), entry->name);
   }
   r.loaded[name] = entry;
   return entry;

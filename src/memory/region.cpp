@@ -101,12 +101,14 @@ Result<std::unique_ptr<Region>> Region::over(std::byte* start, const RegionOptio
 
 Status Region::equip(const RegionOptions& options) {
   device_ = options.device;
-  const bool accelerator = device_ && std::string(device_->platform()) != "cpu";
+  const bool accelerator = device_ && device_->asynchronous();
   if (device_) bind_to_node(device_->numa_node());
   if (options.prefault || accelerator) prefault();
   if (!accelerator) return {};
-  UCM_TRY(device_->register_host(data_, bytes_));
-  pinned_ = true;
+  const Status pinned = device_->register_host(data_, bytes_);
+  if (!pinned.ok() && pinned.code() != Code::unsupported) return pinned;
+  pinned_ = pinned.ok();
+  if (!pinned_) log(LogLevel::warning, "memory: %s", pinned.message().c_str());
   return {};
 }
 

@@ -193,14 +193,28 @@ void SharedPages::dump(std::span<const PageRow> rows, PageRowDone done, TaskPtr)
     return;
   }
   const Status status =
-      closed_ ? make_status(Code::unavailable, "the shared pages are closed")
-              : make_status(Code::unsupported, "%s is open for reading only", folder_.c_str());
+      closed_ ? make_status(Code::unavailable, "the shared pages are closed") : reading_only();
   for (const PageRow& row : rows) done(row.row, status);
 }
 
 Status SharedPages::remove(std::span<const BlockKey> keys) {
-  if (own_) return own_->remove(keys);
+  return own_ ? own_->remove(keys) : reading_only();
+}
+
+Status SharedPages::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {
+  return own_ ? own_->pin(keys, pinned) : reading_only();
+}
+
+Status SharedPages::unpin(std::span<const BlockKey> keys) {
+  return own_ ? own_->unpin(keys) : reading_only();
+}
+
+Status SharedPages::reading_only() const {
   return make_status(Code::unsupported, "%s is open for reading only", folder_.c_str());
+}
+
+uint64_t SharedPages::digest_seed(const BlockKey& key) const {
+  return own_ ? own_->digest_seed(key).value_or(0) : 0;
 }
 
 PageStoreStats SharedPages::stats() const {

@@ -28,6 +28,9 @@ class SharedPages final : public PageStore {
   void load(std::span<const PageRow> rows, PageRowDone done, TaskPtr task) override;
   void dump(std::span<const PageRow> rows, PageRowDone done, TaskPtr task) override;
   Status remove(std::span<const BlockKey> keys) override;
+  Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
+  Status unpin(std::span<const BlockKey> keys) override;
+  uint64_t digest_seed(const BlockKey& key) const override;
   void touch(std::span<const BlockKey>) override {}  // reading and asking touch the files
   PageStoreStats stats() const override;
   uint64_t slot_bytes() const override { return layout_.slot_bytes(); }
@@ -39,6 +42,7 @@ class SharedPages final : public PageStore {
   SharedPages(const PageServiceOptions& options, BlockLayout layout);
   Status prepare(uint64_t scope_id);
   void drop_old_scopes() const;
+  Status reading_only() const;
   Result<SharedStore> open_stage(const std::vector<std::string>& roots, bool read_only) const;
   // The pages of all other nodes; null while there are none. Looks for new nodes now and then.
   SharedStore others() const;

@@ -2,11 +2,10 @@
 #include "transport/copier.h"
 
 #include <algorithm>
-#include <string_view>
+#include <cstring>
 
 #include "base/digest_stream.h"
 #include "transport/copy_plan.h"
-#include "ucm/log.h"
 
 namespace ucm::transport {
 namespace {
@@ -15,106 +14,87 @@ constexpr size_t kHostJobBytes = size_t{4} << 20;
 constexpr size_t kDeviceJobBytes = size_t{32} << 20;
 // What is digested and then copied while it is still in the processor's first caches.
 constexpr size_t kDigestStep = size_t{64} << 10;
-
-// The copier a worker thread belongs to is fixed for its life, so its streams can be found here.
-thread_local void* t_streams = nullptr;
+constexpr unsigned kLanesPerDirection = 2;
 
 }  // namespace
 
 Copier::Copier(std::shared_ptr<Device> device, unsigned threads)
     : device_(std::move(device)),
-      on_host_(std::string_view(device_->platform()) == "cpu"),
-      job_bytes_(on_host_ ? kHostJobBytes : kDeviceJobBytes),
-      workers_("ucm-copy", threads) {}
+      threads_(threads),
+      job_bytes_(device_->asynchronous() ? kDeviceJobBytes : kHostJobBytes) {
+  for (unsigned i = 0; device_->asynchronous() && i < kLanesPerDirection; ++i) {
+    lanes_.push_back(std::make_unique<DeviceLane>(device_, Direction::load, &loads_));
+    lanes_.push_back(std::make_unique<DeviceLane>(device_, Direction::dump, &dumps_));
+  }
+}
 
-bool Copier::submit(Direction direction, std::vector<CopyPiece> pieces, uintptr_t event,
-                    std::function<bool()> skip, Done done) {
+bool Copier::submit(Direction direction, CopyJob job) {
+  if (device_->asynchronous() && !job.on_host) {
+    return (direction == Direction::load ? loads_ : dumps_).push(std::move(job));
+  }
+  base::WorkerGroup* group = workers();
+  if (!group) return false;
   const base::Lane lane = direction == Direction::load ? base::Lane::urgent : base::Lane::normal;
-  return workers_.submit(lane, [this, direction, pieces = std::move(pieces), event,
-                                skip = std::move(skip), done = std::move(done)]() mutable {
-    if (skip && skip()) {
-      done(make_status(Code::cancelled, "transport: cancelled before the copy started"));
-      return;
-    }
-    done(copy(direction, &pieces, event));
-  });
+  return group->submit(
+      lane, [this, direction, job = std::move(job)]() mutable { copy_on_host(direction, &job); });
 }
 
-bool Copier::submit_digested(std::vector<CopyPiece> pieces, size_t row_pieces,
-                             std::shared_ptr<std::vector<Digest>> digests, uintptr_t event,
-                             std::function<bool()> skip, Done done) {
-  return workers_.submit(base::Lane::normal, [this, pieces = std::move(pieces), row_pieces,
-                                              digests = std::move(digests), event,
-                                              skip = std::move(skip), done = std::move(done)] {
-    if (skip && skip()) {
-      done(make_status(Code::cancelled, "transport: cancelled before the copy started"));
-      return;
-    }
-    done(copy_digested(pieces, row_pieces, event, digests.get()));
-  });
+base::WorkerGroup* Copier::workers() {
+  const std::lock_guard lock(mutex_);
+  if (!workers_ && !closed_) workers_ = std::make_unique<base::WorkerGroup>("ucm-copy", threads_);
+  return workers_.get();
 }
 
-Status Copier::copy_digested(std::span<const CopyPiece> pieces, size_t row_pieces, uintptr_t event,
-                             std::vector<Digest>* digests) {
+void Copier::copy_on_host(Direction direction, CopyJob* job) {
+  if (job->skip && job->skip()) {
+    job->done(make_status(Code::cancelled, "transport: cancelled before the copy started"));
+    return;
+  }
   Status status;
-  Streams* streams = thread_streams(&status);
-  if (!streams) return status;
-  UCM_TRY(device_->wait_event(streams->dump, event));
-  for (size_t row = 0; row < digests->size(); ++row) {
-    base::DigestStream digest((*digests)[row].low);
-    for (const CopyPiece& piece : pieces.subspan(row * row_pieces, row_pieces)) {
+  if (!device_->asynchronous()) status = device_->wait_event(nullptr, job->event);
+  if (status.ok() && job->digests) {
+    status = move_digested(direction, *job);
+  } else if (status.ok()) {
+    join_adjacent(&job->pieces);
+    status = move(direction, job->pieces);
+  }
+  job->done(status);
+}
+
+Status Copier::move(Direction direction, std::span<const CopyPiece> pieces) {
+  if (!device_->asynchronous()) return device_->copy(nullptr, direction, pieces);
+  for (const CopyPiece& piece : pieces) std::memcpy(piece.dst, piece.src, piece.bytes);
+  return {};
+}
+
+Status Copier::move_digested(Direction direction, const CopyJob& job) {
+  const std::span<const CopyPiece> pieces(job.pieces);
+  for (size_t row = 0; row < job.digests->size(); ++row) {
+    base::DigestStream digest((*job.digests)[row].low);
+    for (const CopyPiece& piece : pieces.subspan(row * job.row_pieces, job.row_pieces)) {
       for (size_t at = 0; at < piece.bytes; at += kDigestStep) {
         const CopyPiece step = {static_cast<std::byte*>(piece.dst) + at,
                                 static_cast<const std::byte*>(piece.src) + at,
                                 std::min(kDigestStep, piece.bytes - at)};
-        UCM_TRY(device_->copy(streams->dump, Direction::dump, {&step, 1}));
+        UCM_TRY(move(direction, {&step, 1}));
         // Of the bytes that were copied, whatever the caller does to its own meanwhile.
         digest.add(step.dst, step.bytes);
       }
     }
-    (*digests)[row] = digest.digest();
+    (*job.digests)[row] = digest.digest();
   }
-  return device_->synchronize(streams->dump);
-}
-
-Status Copier::copy(Direction direction, std::vector<CopyPiece>* pieces, uintptr_t event) {
-  Status status;
-  Streams* streams = thread_streams(&status);
-  if (!streams) return status;
-  StreamHandle stream = direction == Direction::load ? streams->load : streams->dump;
-  join_adjacent(pieces);
-  UCM_TRY(device_->wait_event(stream, event));
-  Status enqueued = device_->copy(stream, direction, *pieces);
-  // Even after a failure part of the work may be in flight on memory somebody will reuse.
-  Status finished = device_->synchronize(stream);
-  return enqueued.ok() ? finished : enqueued;
-}
-
-Copier::Streams* Copier::thread_streams(Status* status) {
-  if (t_streams) return static_cast<Streams*>(t_streams);
-  auto streams = std::make_unique<Streams>();
-  *status = open_streams(streams.get());
-  if (!status->ok()) return nullptr;
-  const std::lock_guard lock(mutex_);
-  t_streams = streams.get();
-  return streams_.emplace_back(std::move(streams)).get();
-}
-
-Status Copier::open_streams(Streams* streams) {
-  UCM_TRY(device_->bind_thread());
-  UCM_TRY_ASSIGN(streams->load, device_->make_stream());
-  UCM_TRY_ASSIGN(streams->dump, device_->make_stream());
   return {};
 }
 
 void Copier::close() {
-  workers_.close();
-  const std::lock_guard lock(mutex_);
-  for (const auto& streams : streams_) {
-    device_->destroy_stream(streams->load);
-    device_->destroy_stream(streams->dump);
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
   }
-  streams_.clear();
+  if (workers_) workers_->close();
+  loads_.close();
+  dumps_.close();
+  lanes_.clear();
 }
 
 }  // namespace ucm::transport

@@ -40,11 +40,13 @@ class LayerwiseCopier final : public PageCopier {
     }
     TaskPtr task = Task::make(layers);
     for (uint32_t row = 0; row < layers; ++row) {
-      const bool taken = copier_.submit(
-          direction, plan(direction, slots, pages, first_layer + row), event,
-          [task] { return task->cancelled(); },
-          [task, row](const Status& status) { task->finish_row(row, status); });
-      if (!taken) task->finish_row(row, make_status(Code::cancelled, "page copies: closed"));
+      CopyJob job;
+      job.pieces = plan(direction, slots, pages, first_layer + row);
+      job.event = event;
+      job.skip = [task] { return task->cancelled(); };
+      job.done = [task, row](const Status& status) { task->finish_row(row, status); };
+      if (!copier_.submit(direction, std::move(job)))
+        task->finish_row(row, make_status(Code::cancelled, "page copies: closed"));
     }
     return task;
   }

@@ -58,7 +58,8 @@ def _core(subject: Subject) -> Iterator[Finding]:
             yield Finding(OK, f"platform {name}", f"loaded, {devices}")
         else:
             state = FAIL if name == wanted else WARN
-            yield Finding(state, f"platform {name}", f"not loaded: {report['reason']}", _hint(name))
+            reason = report["reason"].removeprefix(f"platform {name}: ")
+            yield Finding(state, f"platform {name}", f"not loaded: {reason}", _hint(name))
     if wanted not in (None, "auto", *reports):
         yield Finding(
             FAIL,

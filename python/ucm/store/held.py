@@ -105,4 +105,4 @@ def batch_of(blocks: list[tuple[bytes, dict[int, np.ndarray]]], sizes: Sizes) ->
             addresses.append(offsets + np.uint64(data.ctypes.data))
             keep.append(data)
     table = np.array(addresses, dtype=np.uint64).reshape(len(keys), len(sizes.pieces))
-    return b"".join(keys), Rows(np.array(shards, dtype=np.uint32), table, keep)
+    return b"".join(keys), Rows(np.array(shards, dtype=np.uint32), table, keep, on_host=True)

@@ -29,11 +29,15 @@ class Sizes(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A batch: shard of each row (n,), addresses (n, pieces), and what keeps them alive."""
+    """A batch: shard of each row (n,), addresses (n, pieces), and what keeps them alive.
+
+    `on_host` says that the addresses are host memory, whatever the store was opened for.
+    """
 
     shards: np.ndarray
     addresses: np.ndarray
     keep: Any
+    on_host: bool = False
 
 
 def shard_array(count: int, shard_index: Any) -> np.ndarray:
@@ -216,7 +220,16 @@ def tensor_rows(
             if memory.device not in devices:
                 raise _foreign(memory, platform, f"piece {j} of row {i}")
     addresses = [[memory.address for memory in row] for row in memories]
-    return Rows(shards, np.array(addresses, dtype=np.uint64), keep)
+    return Rows(shards, np.array(addresses, dtype=np.uint64), keep, _all_on_host(memories))
+
+
+def _all_on_host(memories: list[list[Memory]]) -> bool:
+    kinds = {memory.device == "cpu" for row in memories for memory in row}
+    if len(kinds) > 1:
+        raise InvalidArgument(
+            "some tensors lie on the host and some on a device: move them in separate calls"
+        )
+    return True in kinds
 
 
 def _foreign(memory: Memory, platform: str, where: str) -> InvalidArgument:

@@ -29,6 +29,7 @@ from ucm.store.rows import (
     tensor_table,
 )
 from ucm.store.sizes import configured_sizes, given_sizes
+from ucm.store.streams import mark_current_stream
 from ucm.store.task import Task
 from ucm.store.unsized import remove_blocks
 
@@ -77,6 +78,7 @@ class Store:
         self._earlier: list[monitor.Sample] = []
         self._held = HeldBlocks()
         self._platform = "cpu"
+        self._device = 0
         self._closed = False
         self.lookups = monitor.LookupCount()
         sizes = given_sizes(layout) if layout is not None else configured_sizes(config)
@@ -130,7 +132,8 @@ class Store:
             shard_index: Shard of each row: one number for all, or n numbers.
             tensors: `tensors[i][j]`, piece j of row i; or one tensor per row; or for one block
                 just its tensor.
-            event: Handle of an engine's event the copies wait for; 0 for none.
+            event: Handle of an engine's event the copies wait for; 0 for none. Without one, copies
+                of device memory wait for what torch's current stream has queued until now.
 
         Returns:
             The task. A block that is not stored fails its row with NotFound.
@@ -158,7 +161,8 @@ class Store:
             shard_index: One number, or n numbers.
             addresses: (n, pieces) as nested lists or a uint64 array; the memory stays valid until
                 the task is done.
-            event: Handle of an engine's event the copies wait for; 0 for none.
+            event: Handle of an engine's event the copies wait for; 0 for none. Without one, copies
+                of device memory wait for what torch's current stream has queued until now.
 
         Raises:
             InvalidArgument: The shape does not fit, or the sizes of a block are not known yet.
@@ -325,8 +329,8 @@ class Store:
 
         options = self.config.core_options(rank=self._rank)
         if sizes is not None:
-            self._platform, device = choose_platform(self.config)
-            options.update(platform=self._platform, device_id=device)
+            self._platform, self._device = choose_platform(self.config)
+            options.update(platform=self._platform, device_id=self._device)
         pieces, shards = (list(sizes.pieces), sizes.shards) if sizes else ([], 1)
         try:
             return _core.Pipeline(
@@ -423,8 +427,12 @@ class Store:
         return self._submit(kind, keys, rows, event)
 
     def _submit(self, kind: str, keys: bytes, rows: Rows, event: int) -> Task:
-        native = getattr(self._native, kind)(keys, rows.shards, rows.addresses, int(event))
-        task = Task(native, kind, len(rows.shards), self._timeout_s, rows)
+        mark = None
+        if not event and not rows.on_host and self._platform != "cpu":
+            mark, event = mark_current_stream(self._platform, self._device)
+        move = getattr(self._native, kind)
+        native = move(keys, rows.shards, rows.addresses, int(event), rows.on_host)
+        task = Task(native, kind, len(rows.shards), self._timeout_s, (rows, mark))
         with self._pending_lock:  # keeps the caller's tensors alive when the task is dropped
             while self._pending and self._pending[0].done:
                 self._pending.popleft()
@@ -443,7 +451,9 @@ class Store:
         rest = np.flatnonzero(~mask)
         if not len(rest):
             return Task(None, "dump", len(names), self._timeout_s)
-        others = Rows(rows.shards[rest], np.ascontiguousarray(rows.addresses[rest]), rows.keep)
+        others = Rows(
+            rows.shards[rest], np.ascontiguousarray(rows.addresses[rest]), rows.keep, rows.on_host
+        )
         return self._submit("dump", b"".join(names[row] for row in rest), others, event)
 
 

@@ -38,44 +38,37 @@ void CacheFlow::submit_copy_job(std::vector<CopyRow> rows) {
   std::vector<CopyPiece> pieces;
   pieces.reserve(rows.size() * parts_.layout.pieces());
   for (const CopyRow& row : rows) append_pieces(row, &pieces);
-  std::vector<Digest> seeds = digest_seeds(rows);
+  const std::shared_ptr<std::vector<Digest>> digests = digest_seeds(rows);
   const auto shared_rows = std::make_shared<std::vector<CopyRow>>(std::move(rows));
-  const bool taken = seeds.empty()
-                         ? parts_.copier->submit(
-                               transfer->direction, std::move(pieces), transfer->event,
-                               [task = transfer->task] { return task->cancelled(); },
-                               [flow = shared_from_this(), shared_rows](const Status& status) {
-                                 flow->on_copied(*shared_rows, status);
-                               })
-                         : submit_digested_job(shared_rows, std::move(pieces), std::move(seeds));
+  transport::CopyJob copy_job;
+  copy_job.pieces = std::move(pieces);
+  copy_job.event = transfer->event;
+  copy_job.on_host = transfer->on_host;
+  copy_job.skip = [task = transfer->task] { return task->cancelled(); };
+  copy_job.row_pieces = parts_.layout.pieces();
+  copy_job.digests = digests;
+  copy_job.done = [flow = shared_from_this(), shared_rows, digests](const Status& status) {
+    for (size_t i = 0; digests && status.ok() && i < digests->size(); ++i) {
+      (*shared_rows)[i].digest = (*digests)[i];
+    }
+    flow->on_copied(*shared_rows, status);
+  };
+  const bool taken = parts_.copier->submit(transfer->direction, std::move(copy_job));
   if (!taken) on_copied(*shared_rows, make_status(Code::unavailable, "cache: the store is closed"));
 }
 
-std::vector<Digest> CacheFlow::digest_seeds(const std::vector<CopyRow>& rows) const {
-  std::vector<Digest> seeds;
-  const bool whole = rows.front().row.direction() == Direction::dump && parts_.layout.shards() == 1;
-  if (!whole || !parts_.next || !parts_.copier->can_digest()) return seeds;
+std::shared_ptr<std::vector<Digest>> CacheFlow::digest_seeds(
+    const std::vector<CopyRow>& rows) const {
+  const Transfer& transfer = *rows.front().row.transfer;
+  const bool whole = transfer.direction == Direction::dump && parts_.layout.shards() == 1;
+  if (!whole || !parts_.next || !parts_.copier->can_digest(transfer.on_host)) return nullptr;
+  auto seeds = std::make_shared<std::vector<Digest>>();
   for (const CopyRow& row : rows) {
     const std::optional<uint64_t> seed = parts_.next->digest_seed(row.row.key());
-    if (!seed) return {};
-    seeds.push_back({*seed, 0});
+    if (!seed) return nullptr;
+    seeds->push_back({*seed, 0});
   }
   return seeds;
-}
-
-bool CacheFlow::submit_digested_job(const std::shared_ptr<std::vector<CopyRow>>& rows,
-                                    std::vector<CopyPiece> pieces, std::vector<Digest> seeds) {
-  const Transfer& transfer = *rows->front().row.transfer;
-  const auto digests = std::make_shared<std::vector<Digest>>(std::move(seeds));
-  return parts_.copier->submit_digested(
-      std::move(pieces), parts_.layout.pieces(), digests, transfer.event,
-      [task = transfer.task] { return task->cancelled(); },
-      [flow = shared_from_this(), rows, digests](const Status& status) {
-        if (status.ok()) {
-          for (size_t i = 0; i < rows->size(); ++i) (*rows)[i].digest = (*digests)[i];
-        }
-        flow->on_copied(*rows, status);
-      });
 }
 
 void CacheFlow::append_pieces(const CopyRow& copy, std::vector<CopyPiece>* pieces) const {

@@ -110,10 +110,8 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void act(Work work);
   void submit_copies(const std::vector<CopyRow>& copies);
   void submit_copy_job(std::vector<CopyRow> rows);
-  bool submit_digested_job(const std::shared_ptr<std::vector<CopyRow>>& rows,
-                           std::vector<CopyPiece> pieces, std::vector<Digest> seeds);
-  // The seeds of the rows' digests (in `low`); empty where digests are not taken while copying.
-  std::vector<Digest> digest_seeds(const std::vector<CopyRow>& rows) const;
+  // The seeds of the rows' digests (in `low`); null where digests are not taken while copying.
+  std::shared_ptr<std::vector<Digest>> digest_seeds(const std::vector<CopyRow>& rows) const;
   void append_pieces(const CopyRow& copy, std::vector<CopyPiece>* pieces) const;
   void submit_fetches(const std::vector<uint32_t>& slots);
   void submit_writes(std::vector<Write> writes);

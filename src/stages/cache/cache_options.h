@@ -24,7 +24,7 @@ struct CacheOptions {
   std::string eviction_policy = "auto";
   uint32_t copy_threads = 0;  // 0 = up to 2, as many as there are processors
   bool second_use = false;
-  double pin_limit = 0.5;     // share of the slots
+  double pin_limit = 0.5;  // share of the slots
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);
 
   static constexpr std::array<std::string_view, 12> kKeys = {

@@ -19,6 +19,7 @@ struct Transfer {
         shards(batch.shards.begin(), batch.shards.end()),
         addresses(batch.addresses.begin(), batch.addresses.end()),
         event(batch.event),
+        on_host(batch.on_host),
         on_row(batch.on_row),
         open_rows(static_cast<uint32_t>(batch.rows())),
         task(Task::make(static_cast<uint32_t>(batch.rows()))) {}
@@ -28,6 +29,7 @@ struct Transfer {
   const std::vector<uint32_t> shards;
   const std::vector<uintptr_t> addresses;
   const uintptr_t event;
+  const bool on_host;
   const std::function<void(uint32_t, const Status&)> on_row;
   std::atomic<uint32_t> open_rows;
   std::atomic<uint32_t> good_rows{0};

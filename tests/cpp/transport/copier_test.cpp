@@ -33,9 +33,12 @@ TEST(CopyPlan, JoinsOnlyWhatTouchesOnBothSides) {
 
 Status run(Copier* copier, std::vector<CopyPiece> pieces, uintptr_t event, bool skip) {
   std::promise<Status> outcome;
-  const bool taken = copier->submit(
-      Direction::dump, std::move(pieces), event, [skip] { return skip; },
-      [&](const Status& status) { outcome.set_value(status); });
+  CopyJob job;
+  job.pieces = std::move(pieces);
+  job.event = event;
+  job.skip = [skip] { return skip; };
+  job.done = [&](const Status& status) { outcome.set_value(status); };
+  const bool taken = copier->submit(Direction::dump, std::move(job));
   return taken ? outcome.get_future().get() : make_status(Code::unavailable, "closed");
 }
 

@@ -18,6 +18,7 @@ from ucm.integration.vllm.metadata import LoadJob, SaveJob
 from ucm.integration.vllm.settings import Settings
 from ucm.keys import KEY_BYTES, rank_keys, spread
 from ucm.layout import AddressTable, KVLayout
+from ucm.store.streams import mark_current_stream
 
 _log = logging.getLogger("ucm.integration.vllm")
 _SLOT_ALIGN = 4096
@@ -95,6 +96,7 @@ class RankStore:
         self.tables, self.shard_of, self.sole_layers = _cut(self.layout, settings.layerwise)
         device = next(iter(tensors.values())).device
         self._device = device.type
+        self._device_index = device.index or 0
         config = settings.config.store
         self._one_directory = parts.shares_directory(config)
         self.writes = self._one_directory or self._ranks.is_home_of(rank)
@@ -175,7 +177,11 @@ class RankStore:
         """
         numbers = np.repeat(np.array(shards, dtype=np.uint32), len(blocks))
         addresses = np.concatenate([self.tables[shard].addresses(blocks) for shard in shards])
-        event, handle = self._event()
+        event, handle = (
+            (None, 0)
+            if self._device == "cpu"
+            else mark_current_stream(self._device, self._device_index)
+        )
         now = time.monotonic()
         task = getattr(self._store.native, way)(keys * len(shards), numbers, addresses, handle)
         return Transfer(task, jobs, keys, now, now + self._settings.timeout_s, event)
@@ -191,17 +197,6 @@ class RankStore:
     def close(self) -> None:
         """Close the store. Idempotent."""
         self._store.close()
-
-    def _event(self) -> tuple[Any, int]:
-        """An event after everything the engine has queued; nothing where work is not queued."""
-        if self._device == "cpu":
-            return None, 0
-        import torch
-
-        event = getattr(torch, self._device).Event()
-        event.record()
-        handle = getattr(event, f"{self._device}_event", None) or event.cuda_event
-        return event, int(handle)
 
 
 def _cut(
