@@ -1,11 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/eviction_lru.h"
 
+#include <algorithm>
+
 namespace ucm::base {
 
 LruPolicy::LruPolicy(uint32_t capacity)
-    : links_(capacity + 1, Link{kUnlinked, kUnlinked}), sentinel_(capacity) {
+    : own_(size_t{capacity} + 1), links_(own_), sentinel_(capacity) {
+  clear();
+}
+
+LruPolicy::LruPolicy(std::span<Link> links)
+    : links_(links), sentinel_(static_cast<uint32_t>(links.size() - 1)) {}
+
+void LruPolicy::clear() {
+  std::fill(links_.begin(), links_.end(), Link{kUnlinked, kUnlinked});
   links_[sentinel_] = {sentinel_, sentinel_};
+}
+
+std::vector<uint32_t> LruPolicy::readable_order() const {
+  std::vector<uint32_t> order;
+  std::vector<bool> seen(links_.size());
+  const auto take = [&](uint32_t slot) {
+    if (slot >= sentinel_ || seen[slot]) return false;
+    seen[slot] = true;
+    order.push_back(slot);
+    return true;
+  };
+  uint32_t slot = links_[sentinel_].newer;
+  while (take(slot)) slot = links_[slot].newer;
+  if (slot == sentinel_) return order;
+  const auto half = static_cast<ptrdiff_t>(order.size());
+  for (slot = links_[sentinel_].older; take(slot);) slot = links_[slot].older;
+  std::reverse(order.begin() + half, order.end());
+  return order;
 }
 
 void LruPolicy::insert(uint32_t slot, uint64_t) {

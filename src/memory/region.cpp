@@ -34,11 +34,25 @@ size_t huge_page_bytes() {
   return read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", kDefaultHugePage);
 }
 
-bool transparent_huge_pages_on() {
-  std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+std::string first_line(const char* path) {
+  std::ifstream file(path);
   std::string text;
   std::getline(file, text);
+  return text;
+}
+
+bool transparent_huge_pages_on() {
+  const std::string text = first_line("/sys/kernel/mm/transparent_hugepage/enabled");
   return text.find("[never]") == std::string::npos && !text.empty();
+}
+
+// Shared memory has a switch of its own, and most distributions leave it off.
+bool shared_huge_pages_on() {
+  const std::string text = first_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+  for (const char* word : {"[never]", "[deny]"}) {
+    if (text.find(word) != std::string::npos) return false;
+  }
+  return !text.empty();
 }
 
 size_t available_bytes() {
@@ -66,16 +80,36 @@ size_t memory_budget() {
 Result<std::unique_ptr<Region>> Region::make(const RegionOptions& options) {
   std::unique_ptr<Region> region(new Region);
   UCM_TRY(region->map(options.bytes, options.huge_pages));
-  region->device_ = options.device;
-  const bool accelerator = options.device && std::string(options.device->platform()) != "cpu";
-  if (options.device) region->bind_to_node(options.device->numa_node());
-  if (options.prefault || accelerator) region->start_prefault();
-  if (accelerator) {
-    region->join_prefault();
-    UCM_TRY(options.device->register_host(region->data_, region->bytes_));
-    region->pinned_ = true;
-  }
+  UCM_TRY(region->equip(options));
   return region;
+}
+
+Result<std::unique_ptr<Region>> Region::over(std::byte* start, const RegionOptions& options) {
+  std::unique_ptr<Region> region(new Region);
+  region->adopt(start, options.bytes, options.huge_pages);
+  UCM_TRY(region->equip(options));
+  return region;
+}
+
+Status Region::equip(const RegionOptions& options) {
+  device_ = options.device;
+  const bool accelerator = device_ && std::string(device_->platform()) != "cpu";
+  if (device_) bind_to_node(device_->numa_node());
+  if (options.prefault || accelerator) start_prefault();
+  if (!accelerator) return {};
+  join_prefault();
+  UCM_TRY(device_->register_host(data_, bytes_));
+  pinned_ = true;
+  return {};
+}
+
+void Region::adopt(std::byte* start, size_t bytes, bool huge_pages) {
+  data_ = start;
+  bytes_ = bytes;
+  shared_ = true;
+  const size_t huge = huge_page_bytes();
+  if (!huge_pages || bytes < huge || !shared_huge_pages_on()) return;
+  if (madvise(start, bytes, MADV_HUGEPAGE) == 0) page_bytes_ = huge;
 }
 
 Status Region::map(size_t bytes, bool huge_pages) {
@@ -157,7 +191,7 @@ Region::~Region() {
       log(LogLevel::warning, "memory: %s", status.message().c_str());
     }
   }
-  munmap(data_, bytes_);
+  if (!shared_) munmap(data_, bytes_);
 }
 
 }  // namespace ucm::memory

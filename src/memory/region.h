@@ -26,6 +26,8 @@ struct RegionOptions {
 class Region {
  public:
   static Result<std::unique_ptr<Region>> make(const RegionOptions& options);
+  // The same over a shared mapping of `options.bytes` that its owner unmaps after this object.
+  static Result<std::unique_ptr<Region>> over(std::byte* start, const RegionOptions& options);
   ~Region();
   Region(const Region&) = delete;
   Region& operator=(const Region&) = delete;
@@ -34,10 +36,14 @@ class Region {
   size_t bytes() const { return bytes_; }
   size_t page_bytes() const { return page_bytes_; }
   bool pinned() const { return pinned_; }
+  bool shared() const { return shared_; }
 
  private:
   Region() = default;
   Status map(size_t bytes, bool huge_pages);
+  void adopt(std::byte* start, size_t bytes, bool huge_pages);
+  // Places, touches and registers what is mapped.
+  Status equip(const RegionOptions& options);
   void bind_to_node(int node);
   void start_prefault();
   void join_prefault();
@@ -46,6 +52,7 @@ class Region {
   size_t bytes_ = 0;
   size_t page_bytes_ = 4096;
   bool pinned_ = false;
+  bool shared_ = false;
   std::shared_ptr<Device> device_;
   std::atomic<size_t> next_chunk_{0};
   std::atomic<bool> stop_{false};

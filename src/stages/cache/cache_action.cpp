@@ -43,7 +43,7 @@ void CacheFlow::submit_copy_job(std::vector<CopyRow> rows) {
       [flow = shared_from_this(), shared_rows](const Status& status) {
         flow->on_copied(*shared_rows, status);
       });
-  if (!taken) on_copied(*shared_rows, make_status(Code::unavailable, "cache: the store is closed"));
+  if (!taken) on_copied(*shared_rows, closed_status());
 }
 
 void CacheFlow::append_pieces(const CopyRow& copy, std::vector<CopyPiece>* pieces) const {
@@ -89,7 +89,7 @@ void CacheFlow::submit_writes(std::vector<Write> writes) {
 }
 
 SentBatch CacheFlow::describe(const std::vector<uint32_t>& slots) {
-  const std::lock_guard lock(mutex_);
+  const Guard guard(this);
   ++open_;
   SentBatch sent;
   for (const uint32_t slot : slots) {
@@ -115,7 +115,7 @@ void CacheFlow::end_transfer(Transfer* transfer) {
   const size_t shards = parts_.layout.shards();
   parts_.metrics->transferred(transfer->direction, (good + shards - 1) / shards,
                               good * parts_.layout.shard_bytes(), transfer->watch.seconds());
-  const std::lock_guard lock(mutex_);
+  const Guard guard(this);
   // Heads of a chain come first in a batch; touched last, they outlive their tails.
   for (size_t i = transfer->keys.size(); i > 0; --i) {
     const uint32_t slot = parts_.slots->find(transfer->keys[i - 1]);

@@ -4,6 +4,8 @@
 #include "base/eviction.h"
 #include "stages/cache/cache_flow.h"
 #include "stages/cache/cache_options.h"
+#include "stages/cache/cache_watch.h"
+#include "stages/cache/pool_views.h"
 #include "store/stage.h"
 
 namespace ucm {
@@ -14,9 +16,12 @@ namespace {
 class CacheStage : public Store {
  public:
   CacheStage(BlockLayout layout, std::shared_ptr<CacheFlow> flow,
+             std::unique_ptr<CacheWatch> watch, std::unique_ptr<PoolViews> views,
              std::shared_ptr<StageMetrics> metrics, StorePtr next, bool read_only)
       : layout_(std::move(layout)),
         flow_(std::move(flow)),
+        watch_(std::move(watch)),
+        views_(std::move(views)),
         metrics_(std::move(metrics)),
         next_(std::move(next)),
         read_only_(read_only) {}
@@ -37,17 +42,19 @@ class CacheStage : public Store {
 
   const BlockLayout layout_;
   const std::shared_ptr<CacheFlow> flow_;  // null for a lookup-only store
+  std::unique_ptr<CacheWatch> watch_;      // of a shared pool
+  const std::unique_ptr<PoolViews> views_;  // of a lookup-only store over shared pools
   const std::shared_ptr<StageMetrics> metrics_;
   const StorePtr next_;  // may be null
   const bool read_only_;
   std::atomic<bool> closed_{false};
 };
 
-Status closed_status() { return make_status(Code::unavailable, "cache: the store is closed"); }
-
 void CacheStage::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) {
   if (flow_) {
     flow_->find_ready(keys, present);
+  } else if (views_) {
+    views_->find_ready(keys, present);
   } else {
     std::fill(present.begin(), present.end(), 0);
   }
@@ -118,14 +125,30 @@ TaskPtr CacheStage::start(Direction direction, const Batch& batch) {
 Status CacheStage::remove(std::span<const BlockKey> keys) {
   if (closed_) return closed_status();
   if (flow_) flow_->remove(keys);
+  if (views_) views_->remove(keys);
   return next_ ? next_->remove(keys) : Status();
 }
 
 void CacheStage::close() {
   if (closed_.exchange(true)) return;
   if (flow_) flow_->drain();
+  watch_.reset();
   if (next_) next_->close();
   if (flow_) flow_->close_copier();
+}
+
+Result<std::unique_ptr<SlotTable>> make_table(const CacheOptions& options,
+                                              const StageContext& context) {
+  const uint32_t slots = options.slots(context.layout);
+  const PoolOptions pool = {context.layout.slot_bytes(), slots, options.huge_pages,
+                            options.prefault, context.device};
+  if (options.share) {
+    UCM_TRY_ASSIGN(auto memory, join_shared_pool(options.unique_id, context.layout, pool));
+    return std::make_unique<SlotTable>(std::move(memory), nullptr, true);
+  }
+  UCM_TRY_ASSIGN(auto memory, make_own_pool(context.layout, pool));
+  UCM_TRY_ASSIGN(auto policy, base::make_eviction_policy(options.eviction_policy, slots));
+  return std::make_unique<SlotTable>(std::move(memory), std::move(policy), options.retain);
 }
 
 Result<StorePtr> make_cache(StageContext context) {
@@ -136,24 +159,28 @@ Result<StorePtr> make_cache(StageContext context) {
   }
   auto metrics = std::make_shared<StageMetrics>(context.metrics, "Cache");
   std::shared_ptr<CacheFlow> flow;
+  std::unique_ptr<CacheWatch> watch;
+  std::unique_ptr<PoolViews> views;
   if (!context.layout.empty()) {
-    const uint32_t slots = options.slots(context.layout);
-    UCM_TRY_ASSIGN(auto pool, Pool::make({context.layout.slot_bytes(), slots, options.huge_pages,
-                                          options.prefault, context.device}));
-    UCM_TRY_ASSIGN(auto policy, base::make_eviction_policy(options.eviction_policy, slots));
-    metrics->capacity_bytes().set(static_cast<int64_t>(slots * context.layout.slot_bytes()));
     CacheFlow::Parts parts;
+    UCM_TRY_ASSIGN(parts.slots, make_table(options, context));
+    const bool shared = parts.slots->shared();
+    metrics->capacity_bytes().set(
+        static_cast<int64_t>(parts.slots->slots() * parts.slots->slot_bytes()));
     parts.layout = context.layout;
-    parts.slots = std::make_unique<SlotTable>(std::move(pool), std::move(policy), options.retain);
     parts.copier = std::make_unique<transport::Copier>(context.device, options.copy_threads);
     parts.metrics = metrics;
     parts.next = context.next.get();
     parts.retain = options.retain;
     parts.timeout = options.timeout;
     flow = std::make_shared<CacheFlow>(std::move(parts));
+    if (shared) watch = std::make_unique<CacheWatch>(flow);
+  } else if (options.share) {
+    views = std::make_unique<PoolViews>(options.unique_id);
   }
-  return StorePtr(std::make_unique<CacheStage>(context.layout, std::move(flow), std::move(metrics),
-                                               std::move(context.next), context.read_only));
+  return StorePtr(std::make_unique<CacheStage>(
+      context.layout, std::move(flow), std::move(watch), std::move(views), std::move(metrics),
+      std::move(context.next), context.read_only));
 }
 
 }  // namespace

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/cache/cache_watch.h"
+
+namespace ucm::stages::cache {
+namespace {
+
+// A member that dies tells nobody.
+constexpr std::chrono::milliseconds kBetweenLooks{100};
+
+}  // namespace
+
+CacheWatch::CacheWatch(std::shared_ptr<CacheFlow> flow) : flow_(std::move(flow)) {
+  thread_.submit(base::Lane::normal, [watched = flow_] {
+    while (watched->wait_until_waiting()) {
+      // Read before the look: what changes after it ends the sleep at once.
+      const uint32_t seen = watched->event().now();
+      if (watched->look_again()) watched->event().wait(seen, kBetweenLooks);
+    }
+  });
+}
+
+CacheWatch::~CacheWatch() {
+  flow_->stop_waiting();
+  thread_.close();
+}
+
+}  // namespace ucm::stages::cache
