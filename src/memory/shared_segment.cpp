@@ -50,8 +50,9 @@ struct SharedSegment::Header {
 
 Result<std::unique_ptr<SharedSegment>> SharedSegment::join(const std::string& path, size_t bytes,
                                                            const Prepare& prepare) {
-  UCM_TRY_ASSIGN(MeetingFile meeting, MeetingFile::enter(path, /*make=*/true));
+  // Made first: when it goes after a failure, the meeting is over and it can enter it again.
   std::unique_ptr<SharedSegment> segment(new SharedSegment(path));
+  UCM_TRY_ASSIGN(MeetingFile meeting, MeetingFile::enter(path, /*make=*/true));
   for (const MeetingFile::Holder& holder : meeting.holders()) {
     if (segment->reach(holder, meeting.tag())) break;
   }
@@ -61,8 +62,9 @@ Result<std::unique_ptr<SharedSegment>> SharedSegment::join(const std::string& pa
 }
 
 Result<std::unique_ptr<SharedSegment>> SharedSegment::find(const std::string& path) {
-  UCM_TRY_ASSIGN(MeetingFile meeting, MeetingFile::enter(path, /*make=*/false));
+  // Made first: when it goes after a failure, the meeting is over and it can enter it again.
   std::unique_ptr<SharedSegment> segment(new SharedSegment(path));
+  UCM_TRY_ASSIGN(MeetingFile meeting, MeetingFile::enter(path, /*make=*/false));
   for (const MeetingFile::Holder& holder : meeting.holders()) {
     if (segment->reach(holder, meeting.tag())) break;
   }

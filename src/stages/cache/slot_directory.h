@@ -47,6 +47,7 @@ struct DirectoryHeader {
   uint32_t ready;
   uint32_t gathering;
   uint32_t quarantined;
+  uint32_t repairs;  // how often somebody died inside the lock
 };
 
 // The memory of a SlotTable: header, one entry per slot, two bits per shard of each slot, the hash

@@ -74,6 +74,7 @@ void SlotTable::repair() {
     if (!placed[slot]) order_->insert(slot, 0);
   }
   for (const uint32_t slot : order) order_->insert(slot, 0);
+  ++head.repairs;
   note_change();
   reap();
 }

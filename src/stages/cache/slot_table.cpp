@@ -87,9 +87,10 @@ uint32_t SlotTable::take_free() {
 }
 
 uint32_t SlotTable::evict() {
+  if (release_quarantined()) return take_free();
   const std::optional<uint32_t> victim =
       policy_->evict([this](uint32_t slot) { return entry(slot).pinned_by == 0; });
-  if (!victim) return release_quarantined() ? take_free() : kNone;
+  if (!victim) return kNone;
   ++evicted_;
   drop(*victim);
   return take_free();
@@ -197,6 +198,10 @@ bool SlotTable::reclaim_abandoned(std::chrono::milliseconds age) {
 
 bool SlotTable::release_quarantined() {
   if (header().quarantined == 0) return false;
+  // They are few and rest for long: not every search for a slot has to look at them.
+  constexpr int kLooksPerRest = 64;
+  if (now_ms() - quarantine_seen_ms_ < quarantine_.count() / kLooksPerRest) return false;
+  quarantine_seen_ms_ = now_ms();
   bool any = false;
   for (uint32_t slot = 0; slot < header().fresh; ++slot) {
     const SlotEntry& waiting = entry(slot);

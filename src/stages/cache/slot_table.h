@@ -81,6 +81,8 @@ class SlotTable {
   size_t ready_blocks() const { return header().ready; }
   // Blocks that this table has chosen as victims.
   uint64_t evicted() const { return evicted_; }
+  // How often the directory was put in order after a process died inside the lock.
+  uint32_t repairs() const { return header().repairs; }
   size_t slot_bytes() const { return header().slot_bytes; }
 
   // How long a slot stays unused that a member was writing to when it died: transfers that the
@@ -111,6 +113,7 @@ class SlotTable {
   const uint64_t member_bit_;
   std::vector<uint32_t> pins_;  // of this process
   std::chrono::milliseconds quarantine_{60000};
+  uint32_t quarantine_seen_ms_ = 0;
   uint64_t evicted_ = 0;
   bool changed_ = false;
 };
