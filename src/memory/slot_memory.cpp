@@ -54,9 +54,7 @@ Result<std::unique_ptr<SlotMemory>> SlotMemory::over(std::byte* start, const Poo
 }
 
 SlotMemory::SlotMemory(std::unique_ptr<Region> region, const PoolOptions& options)
-    : region_(std::move(region)),
-      slot_bytes_(align_up(options.slot_bytes)),
-      slots_(options.slots) {
+    : region_(std::move(region)), slot_bytes_(align_up(options.slot_bytes)), slots_(options.slots) {
   ProcessTotals& t = totals();
   const std::lock_guard lock(t.mutex);
   t.stats.total_bytes += region_->bytes();

@@ -34,9 +34,7 @@ class SlotPool : public Pool {
 
   size_t slot_bytes() const override { return memory_->slot_bytes(); }
   size_t slots() const override { return slots_; }
-  std::byte* slot_address(uint32_t slot) const override {
-    return memory_->address(slot);
-  }
+  std::byte* slot_address(uint32_t slot) const override { return memory_->address(slot); }
 
   PoolStats stats() const override {
     const std::lock_guard lock(mutex_);

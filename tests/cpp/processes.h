@@ -18,7 +18,12 @@ namespace ucm::test {
 class Child {
  public:
   explicit Child(const std::function<int()>& body) : pid_(::fork()) {
-    if (pid_ == 0) ::_exit(body());
+    if (pid_ != 0) return;
+    try {
+      ::_exit(body());
+    } catch (...) {
+      ::_exit(99);  // not the parent's tests once more
+    }
   }
   Child(Child&& other) noexcept : pid_(other.pid_) { other.pid_ = -1; }
   Child& operator=(Child&&) = delete;
@@ -48,8 +53,8 @@ template <typename T>
 class SharedValue {
  public:
   SharedValue()
-      : value_(new(::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                          -1, 0)) T()) {}
+      : value_(new (::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                           -1, 0)) T()) {}
   ~SharedValue() { ::munmap(static_cast<void*>(value_), sizeof(T)); }
   SharedValue(const SharedValue&) = delete;
   SharedValue& operator=(const SharedValue&) = delete;

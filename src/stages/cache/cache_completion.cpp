@@ -105,11 +105,10 @@ void CacheFlow::on_fetched(uint32_t slot, const Status& status) {
 void CacheFlow::complete_fetch(uint32_t slot, const Status& status, Work* work) {
   auto node = fillings_.extract(slot);
   Filling& filling = node.mapped();
-  const Status outcome =
-      parts_.slots->doomed(slot)
-          ? make_status(Code::cancelled, "cache: block %s was removed meanwhile",
-                        parts_.slots->key(slot).prefix().c_str())
-          : status;
+  const Status outcome = parts_.slots->doomed(slot)
+                             ? make_status(Code::cancelled, "cache: block %s was removed meanwhile",
+                                           parts_.slots->key(slot).prefix().c_str())
+                             : status;
   if (outcome.ok()) {
     parts_.slots->make_ready(slot);
   } else {

@@ -28,9 +28,9 @@ struct CacheOptions {
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);
 
   static constexpr std::array<std::string_view, 12> kKeys = {
-      "buffer_number", "cache_capacity", "pinned_pool_size", "max_pinned_size",
-      "retain",        "prefault",       "huge_pages",       "eviction_policy",
-      "copy_threads",  "timeout_s",      "share",            "unique_id"};
+      "buffer_number", "cache_capacity", "pinned_pool_size", "max_pinned_size", "retain",
+      "prefault",      "huge_pages",     "eviction_policy",  "copy_threads",    "timeout_s",
+      "share",         "unique_id"};
 
   static Result<CacheOptions> read(const Options& options);
   // The slots all limits allow together; says in the log which one decided. At least 1.

@@ -15,9 +15,9 @@ namespace {
 // The Store face of the Cache: looks here first, then below; everything that moves is CacheFlow's.
 class CacheStage : public Store {
  public:
-  CacheStage(BlockLayout layout, std::shared_ptr<CacheFlow> flow,
-             std::unique_ptr<CacheWatch> watch, std::unique_ptr<PoolViews> views,
-             std::shared_ptr<StageMetrics> metrics, StorePtr next, bool read_only)
+  CacheStage(BlockLayout layout, std::shared_ptr<CacheFlow> flow, std::unique_ptr<CacheWatch> watch,
+             std::unique_ptr<PoolViews> views, std::shared_ptr<StageMetrics> metrics, StorePtr next,
+             bool read_only)
       : layout_(std::move(layout)),
         flow_(std::move(flow)),
         watch_(std::move(watch)),
@@ -41,8 +41,8 @@ class CacheStage : public Store {
   void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present);
 
   const BlockLayout layout_;
-  const std::shared_ptr<CacheFlow> flow_;  // null for a lookup-only store
-  std::unique_ptr<CacheWatch> watch_;      // of a shared pool
+  const std::shared_ptr<CacheFlow> flow_;   // null for a lookup-only store
+  std::unique_ptr<CacheWatch> watch_;       // of a shared pool
   const std::unique_ptr<PoolViews> views_;  // of a lookup-only store over shared pools
   const std::shared_ptr<StageMetrics> metrics_;
   const StorePtr next_;  // may be null
@@ -178,9 +178,9 @@ Result<StorePtr> make_cache(StageContext context) {
   } else if (options.share) {
     views = std::make_unique<PoolViews>(options.unique_id);
   }
-  return StorePtr(std::make_unique<CacheStage>(
-      context.layout, std::move(flow), std::move(watch), std::move(views), std::move(metrics),
-      std::move(context.next), context.read_only));
+  return StorePtr(std::make_unique<CacheStage>(context.layout, std::move(flow), std::move(watch),
+                                               std::move(views), std::move(metrics),
+                                               std::move(context.next), context.read_only));
 }
 
 }  // namespace

@@ -72,9 +72,10 @@ Result<PoolMemory> join_shared_pool(const std::string& name, const BlockLayout& 
   const auto wanted = static_cast<uint32_t>(options.slots);
   const size_t bytes = slots_offset(wanted, layout.shards()) + options.slots * options.slot_bytes;
   PoolMemory pool;
-  UCM_TRY_ASSIGN(pool.segment, SharedSegment::join(path, bytes, [&](std::byte* data) {
-    SlotDirectory(data, wanted, layout.shards()).format(layout.slot_bytes(), layout.id());
-  }));
+  UCM_TRY_ASSIGN(
+      pool.segment, SharedSegment::join(path, bytes, [&](std::byte* data) {
+        SlotDirectory(data, wanted, layout.shards()).format(layout.slot_bytes(), layout.id());
+      }));
   UCM_TRY_ASSIGN(pool.directory, directory_of(*pool.segment, path));
   const uint32_t slots = pool.directory.slots();
   if (slots != wanted) {

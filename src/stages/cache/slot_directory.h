@@ -21,8 +21,8 @@ struct SlotEntry {
   uint64_t pinned_by;  // bit m: member m keeps the slot from being reused
   uint32_t since_ms;   // steady clock: when the state became fetching, gathering or leaving
   SlotState state;
-  bool doomed;       // fetching, gathering: will not become ready
-  bool quarantined;  // leaving: a member that died may have left a write to it in flight
+  bool doomed;   // fetching, gathering: will not become ready
+  bool tainted;  // a member died while it wrote to it, and may have left a transfer in flight
   uint8_t spare;
 };
 static_assert(sizeof(SlotEntry) == 32);
@@ -46,7 +46,7 @@ struct DirectoryHeader {
   uint32_t used;
   uint32_t ready;
   uint32_t gathering;
-  uint32_t quarantined;
+  uint32_t resting;  // tainted and leaving
   uint32_t repairs;  // how often somebody died inside the lock
 };
 

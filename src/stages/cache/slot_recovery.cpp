@@ -21,13 +21,18 @@ bool SlotTable::reap_members(uint64_t gone) {
   for (uint32_t slot = 0; slot < header().fresh; ++slot) {
     SlotEntry& left = entry(slot);
     if ((left.pinned_by & gone) == 0) continue;
-    if (left.state == SlotState::fetching || left.state == SlotState::gathering) {
-      left.quarantined = true;
-      ++header().quarantined;
-      drop(slot);
-    }
+    const bool gathering = left.state == SlotState::gathering;
+    if (gathering || left.state == SlotState::fetching) left.tainted = true;
+    if (left.state == SlotState::fetching) drop(slot);
     left.pinned_by &= ~gone;
-    if (left.pinned_by == 0 && left.state == SlotState::leaving && !left.quarantined) release(slot);
+    if (left.pinned_by != 0) continue;
+    if (gathering) {
+      // Shards that were copied stay, and others may copy the rest.
+      std::ranges::copy(directory_.copied(slot), directory_.claimed(slot).begin());
+      if (left.doomed) drop(slot);
+    } else if (left.state == SlotState::leaving && !left.tainted) {
+      release(slot);
+    }
   }
   header().waiting &= ~gone;
   header().members &= ~gone;
@@ -46,25 +51,23 @@ void SlotTable::repair() {
   index_.clear();
   order_->clear();
   head.free_head = static_cast<uint32_t>(slots());
-  head.used = head.ready = head.gathering = head.quarantined = 0;
+  head.used = head.ready = head.gathering = head.resting = 0;
   for (uint32_t slot = head.fresh; slot-- > 0;) {
     SlotEntry& found = entry(slot);
     const bool kept = found.pinned_by != 0;
     if (found.state == SlotState::gathering && !kept) {
       std::ranges::copy(directory_.copied(slot), directory_.claimed(slot).begin());
     }
-    const bool filling =
-        found.state == SlotState::fetching || found.state == SlotState::gathering;
+    const bool filling = found.state == SlotState::fetching || found.state == SlotState::gathering;
     const bool hopeless = filling && (found.doomed || found.state == SlotState::fetching);
-    const bool over = found.state == SlotState::leaving && !found.quarantined;
+    const bool over = found.state == SlotState::leaving && !found.tainted;
     ++head.used;
     if (found.state == SlotState::free || (!kept && (hopeless || over))) {
-      found.quarantined = false;
       release(slot);
       continue;
     }
     if (found.state == SlotState::leaving) {
-      head.quarantined += found.quarantined ? 1 : 0;
+      head.resting += found.tainted ? 1 : 0;
       continue;
     }
     index_.insert(slot);

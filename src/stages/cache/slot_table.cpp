@@ -87,13 +87,16 @@ uint32_t SlotTable::take_free() {
 }
 
 uint32_t SlotTable::evict() {
-  if (release_quarantined()) return take_free();
-  const std::optional<uint32_t> victim =
-      policy_->evict([this](uint32_t slot) { return entry(slot).pinned_by == 0; });
-  if (!victim) return kNone;
-  ++evicted_;
-  drop(*victim);
-  return take_free();
+  uint32_t slot = release_rested() ? take_free() : kNone;
+  while (slot == kNone) {
+    const std::optional<uint32_t> victim =
+        policy_->evict([this](uint32_t candidate) { return entry(candidate).pinned_by == 0; });
+    if (!victim) break;
+    ++evicted_;
+    drop(*victim);
+    slot = take_free();  // none when the victim has to rest
+  }
+  return slot;
 }
 
 uint32_t SlotTable::acquire(const BlockKey& key, SlotState state) {
@@ -105,7 +108,7 @@ uint32_t SlotTable::acquire(const BlockKey& key, SlotState state) {
   chosen.pinned_by = 0;
   chosen.since_ms = now_ms();
   chosen.doomed = false;
-  chosen.quarantined = false;
+  chosen.tainted = false;
   std::ranges::fill(directory_.claimed(slot), 0);
   std::ranges::fill(directory_.copied(slot), 0);
   set_state(slot, state);
@@ -135,7 +138,11 @@ void SlotTable::unpin(uint32_t slot) {
   if (freed.pinned_by != 0) return;
   note_change();
   if (freed.state == SlotState::leaving) {
-    if (!freed.quarantined) release(slot);
+    if (!freed.tainted) release(slot);
+  } else if (freed.state == SlotState::gathering) {
+    // Nobody copies any more: what is claimed beyond that was claimed by members that died.
+    std::ranges::copy(directory_.copied(slot), directory_.claimed(slot).begin());
+    if (freed.doomed) drop(slot);
   } else if (!retain_ && freed.state == SlotState::ready) {
     drop(slot);
   }
@@ -153,13 +160,13 @@ void SlotTable::drop(uint32_t slot) {
   dropped_entry.since_ms = now_ms();
   set_state(slot, SlotState::leaving);
   index_.erase(slot);
+  if (dropped_entry.tainted) ++header().resting;
   note_change();
-  if (dropped_entry.pinned_by == 0) release(slot);
+  if (dropped_entry.pinned_by == 0 && !dropped_entry.tainted) release(slot);
 }
 
 void SlotTable::release(uint32_t slot) {
   set_state(slot, SlotState::free);
-  if (entry(slot).quarantined) --header().quarantined;
   entry(slot).key.low = header().free_head;
   header().free_head = slot;
   --header().used;
@@ -196,18 +203,19 @@ bool SlotTable::reclaim_abandoned(std::chrono::milliseconds age) {
   return false;
 }
 
-bool SlotTable::release_quarantined() {
-  if (header().quarantined == 0) return false;
+bool SlotTable::release_rested() {
+  if (header().resting == 0) return false;
   // They are few and rest for long: not every search for a slot has to look at them.
   constexpr int kLooksPerRest = 64;
-  if (now_ms() - quarantine_seen_ms_ < quarantine_.count() / kLooksPerRest) return false;
-  quarantine_seen_ms_ = now_ms();
+  if (now_ms() - rest_seen_ms_ < rest_.count() / kLooksPerRest) return false;
+  rest_seen_ms_ = now_ms();
   bool any = false;
   for (uint32_t slot = 0; slot < header().fresh; ++slot) {
-    const SlotEntry& waiting = entry(slot);
-    if (waiting.state != SlotState::leaving || !waiting.quarantined) continue;
-    if (waiting.pinned_by != 0 || now_ms() - waiting.since_ms < quarantine_.count()) continue;
+    const SlotEntry& resting = entry(slot);
+    if (resting.state != SlotState::leaving || !resting.tainted) continue;
+    if (resting.pinned_by != 0 || now_ms() - resting.since_ms < rest_.count()) continue;
     release(slot);
+    --header().resting;
     any = true;
   }
   return any;

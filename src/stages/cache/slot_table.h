@@ -87,7 +87,7 @@ class SlotTable {
 
   // How long a slot stays unused that a member was writing to when it died: transfers that the
   // kernel or a device had under way may still arrive.
-  void set_quarantine(std::chrono::milliseconds age) { quarantine_ = age; }
+  void set_rest(std::chrono::milliseconds age) { rest_ = age; }
 
  private:
   DirectoryHeader& header() const { return directory_.header(); }
@@ -95,7 +95,7 @@ class SlotTable {
   uint32_t take_free();
   uint32_t evict();
   void release(uint32_t slot);
-  bool release_quarantined();
+  bool release_rested();
   void set_state(uint32_t slot, SlotState state);
   void note_change() { changed_ = true; }
   // slot_recovery.cpp
@@ -112,8 +112,8 @@ class SlotTable {
   const unsigned member_;
   const uint64_t member_bit_;
   std::vector<uint32_t> pins_;  // of this process
-  std::chrono::milliseconds quarantine_{60000};
-  uint32_t quarantine_seen_ms_ = 0;
+  std::chrono::milliseconds rest_{60000};
+  uint32_t rest_seen_ms_ = 0;
   uint64_t evicted_ = 0;
   bool changed_ = false;
 };

@@ -40,8 +40,7 @@ class SharedSegmentTest : public ::testing::Test {
   bool file_exists() const { return ::access(path_.c_str(), F_OK) == 0; }
 
   const std::string path_ = ::testing::TempDir() + "ucm-segment-" + std::to_string(::getpid()) +
-                            "-" +
-                            ::testing::UnitTest::GetInstance()->current_test_info()->name();
+                            "-" + ::testing::UnitTest::GetInstance()->current_test_info()->name();
 };
 
 TEST_F(SharedSegmentTest, processes_that_meet_see_the_same_memory) {

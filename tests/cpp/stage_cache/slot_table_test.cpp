@@ -27,7 +27,7 @@ class SharedTableTest : public ::testing::Test {
     auto memory = join_shared_pool(name_, layout_, options);
     EXPECT_TRUE(memory.ok()) << memory.status().to_string();
     auto table = std::make_unique<SlotTable>(std::move(memory).value(), nullptr, true);
-    table->set_quarantine(std::chrono::milliseconds(0));
+    table->set_rest(std::chrono::milliseconds(0));
     return table;
   }
 
@@ -131,7 +131,7 @@ TEST_F(SharedTableTest, a_slot_that_a_dead_member_was_filling_rests_and_then_ser
     return 0;
   });
   EXPECT_EQ(child.wait(), -1 - SIGKILL);
-  mine->set_quarantine(std::chrono::milliseconds(200));
+  mine->set_rest(std::chrono::milliseconds(200));
   {
     const Locked lock(mine.get());
     EXPECT_TRUE(mine->reap());
