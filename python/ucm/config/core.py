@@ -45,6 +45,8 @@ def core_options(config: StoreConfig, *, rank: int | None = None) -> dict[str, A
         options[name] = list(value) if isinstance(value, tuple) else value
     if config.timeout_s is not None:
         options["timeout_s"] = config.timeout_s
+    if options.get("share") and config.unique_id is not None:
+        options["unique_id"] = config.unique_id
     if spec.nfs and config.retry_count is None:
         options["retry_count"] = _NFS_RETRIES
     if spec.needs_backends:

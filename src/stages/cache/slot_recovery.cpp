@@ -53,33 +53,45 @@ void SlotTable::repair() {
   head.free_head = static_cast<uint32_t>(slots());
   head.used = head.ready = head.gathering = head.resting = 0;
   for (uint32_t slot = head.fresh; slot-- > 0;) {
-    SlotEntry& found = entry(slot);
-    const bool kept = found.pinned_by != 0;
-    if (found.state == SlotState::gathering && !kept) {
-      std::ranges::copy(directory_.copied(slot), directory_.claimed(slot).begin());
-    }
-    const bool filling = found.state == SlotState::fetching || found.state == SlotState::gathering;
-    const bool hopeless = filling && (found.doomed || found.state == SlotState::fetching);
-    const bool over = found.state == SlotState::leaving && !found.tainted;
     ++head.used;
-    if (found.state == SlotState::free || (!kept && (hopeless || over))) {
+    if (!recount(slot)) {
       release(slot);
-      continue;
+    } else if (ready(slot) && !placed[slot]) {
+      order_->insert(slot, 0);
     }
-    if (found.state == SlotState::leaving) {
-      head.resting += found.tainted ? 1 : 0;
-      continue;
-    }
-    index_.insert(slot);
-    head.gathering += found.state == SlotState::gathering ? 1 : 0;
-    if (found.state != SlotState::ready) continue;
-    ++head.ready;
-    if (!placed[slot]) order_->insert(slot, 0);
   }
   for (const uint32_t slot : order) order_->insert(slot, 0);
   ++head.repairs;
   note_change();
   reap();
+}
+
+// Counts and indexes a slot by what its entry says. False: nothing keeps it, it is free.
+bool SlotTable::recount(uint32_t slot) {
+  SlotEntry& found = entry(slot);
+  const bool kept = found.pinned_by != 0;
+  switch (found.state) {
+    case SlotState::free:
+      return false;
+    case SlotState::leaving:
+      header().resting += found.tainted ? 1 : 0;
+      return kept || found.tainted;
+    case SlotState::fetching:
+      if (!kept) return false;  // it never began
+      break;
+    case SlotState::gathering:
+      if (!kept && found.doomed) return false;
+      if (!kept) {
+        std::ranges::copy(directory_.copied(slot), directory_.claimed(slot).begin());
+      }
+      ++header().gathering;
+      break;
+    case SlotState::ready:
+      ++header().ready;
+      break;
+  }
+  index_.insert(slot);
+  return true;
 }
 
 void SlotTable::leave() {

@@ -101,6 +101,7 @@ class SlotTable {
   // slot_recovery.cpp
   bool reap_members(uint64_t gone);
   void repair();
+  bool recount(uint32_t slot);
   void leave();
 
   PoolMemory memory_;
