@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <functional>
 #include <new>
-#include <string>
+#include <utility>
 
 // Child processes of a test, and memory that they share with it.
 namespace ucm::test {
@@ -26,7 +26,11 @@ class Child {
     }
   }
   Child(Child&& other) noexcept : pid_(other.pid_) { other.pid_ = -1; }
-  Child& operator=(Child&&) = delete;
+  Child& operator=(Child&& other) noexcept {
+    kill();
+    pid_ = std::exchange(other.pid_, -1);
+    return *this;
+  }
   ~Child() { kill(); }
 
   pid_t pid() const { return pid_; }
