@@ -227,7 +227,7 @@ int wreak(SlotTable* table, uint64_t seed) {
 TEST_F(SharedTableTest, kill_9_at_any_instruction_loses_no_slot_and_leaves_no_lock) {
   const auto mine = join();
   std::mt19937_64 random(11);
-  const int rounds = test::kills(120);
+  const int rounds = test::kills(40);
   for (int round = 0; round < rounds; ++round) {
     test::SharedValue<std::atomic<int>> ready;
     std::vector<Child> children;
