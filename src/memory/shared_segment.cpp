@@ -14,6 +14,8 @@
 #include <cstring>
 #include <vector>
 
+#include "ucm/log.h"
+
 namespace ucm::memory {
 namespace {
 
@@ -28,6 +30,21 @@ std::string random_tag() {
   std::snprintf(text, sizeof(text), "%016llx%016llx", static_cast<unsigned long long>(words[0]),
                 static_cast<unsigned long long>(words[1]));
   return text;
+}
+
+std::string link_of(const MeetingFile::Holder& holder) {
+  return "/proc/" + std::to_string(holder.pid) + "/fd/" + std::to_string(holder.fd);
+}
+
+// It may be a process of somebody else that has the number of one that is gone.
+void warn_if_hidden(const MeetingFile::Holder& holder) {
+  char target[64];
+  if (::readlink(link_of(holder).c_str(), target, sizeof(target)) >= 0) return;
+  if (errno != EACCES && errno != EPERM) return;
+  log(LogLevel::warning,
+      "memory: /proc/%d/fd can not be read; if that process shares a pool, run both as the same "
+      "user with the same rights: this one makes a pool of its own",
+      static_cast<int>(holder.pid));
 }
 
 struct flock byte_of(unsigned member) {
@@ -56,7 +73,10 @@ Result<std::unique_ptr<SharedSegment>> SharedSegment::join(const std::string& pa
   for (const MeetingFile::Holder& holder : meeting.holders()) {
     if (segment->reach(holder, meeting.tag())) break;
   }
-  if (!segment->memory_) UCM_TRY(segment->create(bytes, prepare));
+  if (!segment->memory_) {
+    for (const MeetingFile::Holder& holder : meeting.holders()) warn_if_hidden(holder);
+    UCM_TRY(segment->create(bytes, prepare));
+  }
   UCM_TRY(segment->enlist(&meeting, /*as_member=*/true));
   return segment;
 }
@@ -125,8 +145,7 @@ Status SharedSegment::create(size_t bytes, const Prepare& prepare) {
 }
 
 bool SharedSegment::reach(const MeetingFile::Holder& holder, const std::string& tag) {
-  const std::string path =
-      "/proc/" + std::to_string(holder.pid) + "/fd/" + std::to_string(holder.fd);
+  const std::string path = link_of(holder);
   // The number may name anything by now: look before opening it.
   char target[64] = {};
   const std::string wanted = std::string("/memfd:") + kName;

@@ -10,6 +10,8 @@ namespace {
 // A layer-wise dump that stopped in the middle (an aborted request) gives its slot to others after
 // this long, and only when no other slot is left.
 constexpr std::chrono::milliseconds kAbandonedAfter{10000};
+// Asking the kernel who is still there takes a system call for each of the others.
+constexpr uint32_t kBetweenReaps = 50;  // ms
 
 }  // namespace
 
@@ -164,7 +166,10 @@ bool CacheFlow::look_again() {
   bool waits = false;
   {
     const Guard guard(this);
-    parts_.slots->reap();
+    if (now_ms() - reaped_ms_ >= kBetweenReaps) {
+      reaped_ms_ = now_ms();
+      parts_.slots->reap();
+    }
     for (const Row& row : elsewhere_.extract([](const Row&) { return true; })) {
       if (closed_) {
         work.finished.emplace_back(row, closed_status());

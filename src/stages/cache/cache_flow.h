@@ -148,6 +148,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   uint64_t evicted_published_ = 0;
   bool closed_ = false;
   bool stopped_ = false;
+  uint32_t reaped_ms_ = 0;  // when members that died were last looked for
 };
 
 }  // namespace ucm::stages::cache

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/cache/pool_memory.h"
 
+#include <sys/stat.h>
+
+#include <cstdio>
 #include <filesystem>
 #include <system_error>
 
@@ -23,11 +26,15 @@ size_t slots_offset(uint32_t slots, uint32_t shards) {
   return align_up(end, kHugePage) - SharedSegment::kDataOffset;
 }
 
-// Any text may be a name; a file name is made of its digest.
+// Any text may be a name; a file name is made of its digest. Process numbers mean something within
+// one namespace only, so containers that share the directory but not them meet in other files.
 std::string file_prefix(const std::string& name) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%016llx-",
-                static_cast<unsigned long long>(base::digest_64(name.data(), name.size(), 0)));
+  struct stat space = {};
+  (void)::stat("/proc/self/ns/pid", &space);
+  char text[48];
+  std::snprintf(text, sizeof(text), "%016llx-%llx-",
+                static_cast<unsigned long long>(base::digest_64(name.data(), name.size(), 0)),
+                static_cast<unsigned long long>(space.st_ino));
   return text;
 }
 

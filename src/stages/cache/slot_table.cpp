@@ -9,6 +9,9 @@
 namespace ucm::stages::cache {
 namespace {
 
+// Slots that rest or were abandoned do so for long: not every search for a slot looks at them all.
+constexpr int kLooksPerRest = 64;
+
 uint64_t bit_of(uint32_t shard) { return uint64_t{1} << (shard % 64); }
 
 }  // namespace
@@ -193,6 +196,7 @@ void SlotTable::forget(const BlockKey& key) {
 bool SlotTable::reclaim_abandoned(std::chrono::milliseconds age) {
   if (header().gathering == 0) return false;
   const uint32_t now = now_ms();
+  if (now - abandoned_seen_ms_ < age.count() / kLooksPerRest) return false;
   for (uint32_t slot = 0; slot < header().fresh; ++slot) {
     const SlotEntry& idle = entry(slot);
     if (idle.state != SlotState::gathering || idle.pinned_by != 0) continue;
@@ -200,13 +204,12 @@ bool SlotTable::reclaim_abandoned(std::chrono::milliseconds age) {
     drop(slot);
     return true;
   }
+  abandoned_seen_ms_ = now;
   return false;
 }
 
 bool SlotTable::release_rested() {
   if (header().resting == 0) return false;
-  // They are few and rest for long: not every search for a slot has to look at them.
-  constexpr int kLooksPerRest = 64;
   if (now_ms() - rest_seen_ms_ < rest_.count() / kLooksPerRest) return false;
   rest_seen_ms_ = now_ms();
   bool any = false;

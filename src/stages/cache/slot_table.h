@@ -115,6 +115,7 @@ class SlotTable {
   std::vector<uint32_t> pins_;  // of this process
   std::chrono::milliseconds rest_{60000};
   uint32_t rest_seen_ms_ = 0;
+  uint32_t abandoned_seen_ms_ = 0;
   uint64_t evicted_ = 0;
   bool changed_ = false;
 };
