@@ -106,7 +106,7 @@ TEST_F(SharedTableTest, a_pin_of_another_process_keeps_a_block_and_goes_with_the
     ::pause();
     return 0;
   });
-  while (*step != 1) std::this_thread::yield();
+  while (*step != 1) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   {
     const Locked lock(mine.get());
     for (uint64_t i = 0; i < 3 * kSlots; ++i) add_ready(mine.get(), make_key(100 + i));
@@ -238,7 +238,7 @@ TEST_F(SharedTableTest, kill_9_at_any_instruction_loses_no_slot_and_leaves_no_lo
         return wreak(theirs.get(), static_cast<uint64_t>(round * 2 + i));
       });
     }
-    while (*ready != 2) std::this_thread::yield();
+    while (*ready != 2) std::this_thread::sleep_for(std::chrono::microseconds(200));
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 1500));
     // The first one dies while the second is at work beside it.
     for (Child& child : children) ASSERT_TRUE(child.kill());
