@@ -17,6 +17,7 @@ usage: ./test.sh [PART...]
             with tiny models
   asan      the C++ tests with the address and undefined-behaviour sanitizers
   tsan      the C++ tests with the thread sanitizer
+  kills     processes that share a pool or a directory, killed at random: 600 times in each test (UCM_KILLS=N)
   bench     figures, no verdict: tests/bench, into .cache/figures.json
   all       lint cpp python engines asan tsan
 
@@ -58,6 +59,14 @@ build_cpp() {
 }
 
 run_ctest() { ctest --preset "$1" -j "$JOBS" --no-tests=error; }
+
+run_kills() {
+    UCM_KILLS=${UCM_KILLS:-600}
+    UCM_PLATFORM_DIR=build/dev/lib
+    export UCM_KILLS UCM_PLATFORM_DIR
+    build/dev/tests/cpp/stage_cache/ucm_stage_cache_test --gtest_filter='Shared*ill*'
+    build/dev/tests/cpp/pipeline/ucm_pipeline_test --gtest_filter='DirectoryShare*illed*'
+}
 
 # A program outside the tree that knows only the installed package.
 build_example() {
@@ -121,6 +130,11 @@ part_tsan() {
     step "C++: ctest (tsan)" run_ctest tsan
 }
 
+part_kills() {
+    step "C++: build (dev)" build_cpp dev
+    step "C++: processes killed at random" run_kills
+}
+
 part_bench() {
     need_venv
     step "bench" run_bench
@@ -137,7 +151,7 @@ main() {
     parts=
     for part in "${@:-default}"; do
         case $part in
-            lint | cpp | python | engines | asan | tsan | bench) parts="$parts $part" ;;
+            lint | cpp | python | engines | asan | tsan | kills | bench) parts="$parts $part" ;;
             all) parts="$parts lint cpp python engines asan tsan" ;;
             default) parts="lint cpp python engines" ;;
             *)

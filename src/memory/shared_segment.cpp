@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 #include <vector>
 
 #include "ucm/log.h"
@@ -20,6 +21,7 @@ namespace ucm::memory {
 namespace {
 
 constexpr char kName[] = "ucm-pool";
+constexpr std::string_view kLink = "/memfd:ucm-pool";
 constexpr uint64_t kMagic = 0x314C4F4F504D4355ull;  // "UCMPOOL1"
 constexpr size_t kTagBytes = 32;
 
@@ -34,6 +36,15 @@ std::string random_tag() {
 
 std::string link_of(const MeetingFile::Holder& holder) {
   return "/proc/" + std::to_string(holder.pid) + "/fd/" + std::to_string(holder.fd);
+}
+
+// Whether a line leads to a pool no more: its process has ended, or its number means another one.
+bool is_gone(const MeetingFile::Holder& holder) {
+  char target[64] = {};
+  if (::readlink(link_of(holder).c_str(), target, sizeof(target) - 1) < 0) {
+    return errno != EACCES && errno != EPERM;
+  }
+  return !std::string_view(target).starts_with(kLink);
 }
 
 // It may be a process of somebody else that has the number of one that is gone.
@@ -102,6 +113,7 @@ SharedSegment::~SharedSegment() {
   if (meeting.ok() && meeting.value().tag() == std::string(header()->tag, kTagBytes)) {
     std::vector<MeetingFile::Holder> others = meeting.value().holders();
     std::erase(others, MeetingFile::Holder{::getpid(), memory_.number()});
+    std::erase_if(others, is_gone);
     if (others.empty()) {
       meeting.value().remove();
     } else {
@@ -147,10 +159,7 @@ Status SharedSegment::create(size_t bytes, const Prepare& prepare) {
 bool SharedSegment::reach(const MeetingFile::Holder& holder, const std::string& tag) {
   const std::string path = link_of(holder);
   // The number may name anything by now: look before opening it.
-  char target[64] = {};
-  const std::string wanted = std::string("/memfd:") + kName;
-  if (::readlink(path.c_str(), target, sizeof(target) - 1) < 0) return false;
-  if (std::strncmp(target, wanted.c_str(), wanted.size()) != 0) return false;
+  if (is_gone(holder)) return false;
   memory_ = Descriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (memory_ && map().ok() && header()->magic == kMagic && header()->bytes == mapped_bytes_ &&
       tag == std::string(header()->tag, kTagBytes)) {
@@ -190,9 +199,7 @@ Status SharedSegment::enlist(MeetingFile* meeting, bool as_member) {
   if (as_member) UCM_TRY(take_number());
   std::vector<MeetingFile::Holder> holders = meeting->holders();
   // Lines of processes that are gone leave with the next one that comes.
-  std::erase_if(holders, [](const MeetingFile::Holder& holder) {
-    return ::kill(holder.pid, 0) != 0 && errno == ESRCH;
-  });
+  std::erase_if(holders, is_gone);
   holders.push_back({::getpid(), memory_.number()});
   return meeting->write(std::string(header()->tag, kTagBytes), std::move(holders));
 }

@@ -7,6 +7,7 @@
 
 #include "cache_fixture.h"
 #include "processes.h"
+#include "stages/cache/pool_memory.h"
 #include "ucm/pipeline.h"
 
 namespace ucm::test {
@@ -333,20 +334,27 @@ TEST_F(SharedCacheTest, NothingRemainsInDevShmNorInTheRuntimeDirectory) {
     return files;
   };
   const size_t before = count("/dev/shm");
-  std::string pools;
-  for (int i = 0; i < 2; ++i) {
-    Child child([&] {
-      const auto theirs = cache();
-      (void)dump_blocks(theirs->store(), make_keys(0, 5));
-      if (i == 0) ::raise(SIGKILL);
-      return 0;
-    });
-    EXPECT_EQ(child.wait(), i == 0 ? -1 - SIGKILL : 0);
-    EXPECT_EQ(count("/dev/shm"), before);
-  }
-  // The second one has found the first one's file and taken it away with itself.
-  const auto mine = cache();
-  EXPECT_EQ(count_present(mine->store(), make_keys(0, 5)), 0u);
+  Step step;
+  Child keeper([&] {
+    const auto theirs = cache();
+    step.set(1);
+    step.await(2);
+    return 0;
+  });
+  step.await(1);
+  Child killed([&] {
+    const auto theirs = cache();
+    (void)dump_blocks(theirs->store(), make_keys(0, 5));
+    ::raise(SIGKILL);
+    return 0;
+  });
+  EXPECT_EQ(killed.wait(), -1 - SIGKILL);
+  EXPECT_EQ(count("/dev/shm"), before);
+  EXPECT_EQ(stages::cache::find_shared_pools(folder_).value().size(), 1u);
+  step.set(2);
+  EXPECT_EQ(keeper.wait(), 0);
+  EXPECT_EQ(count("/dev/shm"), before);
+  EXPECT_TRUE(stages::cache::find_shared_pools(folder_).value().empty());
 }
 
 TEST_F(SharedCacheTest, TakesTheOrderOfUseAndSaysSoWhenAskedForAnother) {
