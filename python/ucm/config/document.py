@@ -101,8 +101,9 @@ smallest wins, and one line of the log says which. When none is given the Cache 
 With `share: true` that is the memory of all processes together, not of each: the first process
 makes the pool and the others take it as it is. Ranks and scheduler of an engine then need no stage
 below (`store_pipeline: Cache`), and blocks that several ranks load are read from the stage below
-once. The processes belong to one user, see each other in /proc and agree in `unique_id` (without
-one, all of the user's engines share); blocks of another size or layout are in a pool of their own.
+once. The processes belong to one user, see each other in /proc and agree in `unique_id`, pipeline
+and backends (so without a `unique_id` engines that store in the same place share); blocks of
+another size or layout are in a pool of their own.
 The memory is an unnamed memfd: it is gone with the last process that uses it, and nothing remains
 in /dev/shm. Metrics of the Cache that measure what it holds are those of the whole pool in each
 process. The processes meet by a small file in `$XDG_RUNTIME_DIR/ucm`, or `/tmp/ucm-<uid>` where

@@ -98,8 +98,9 @@ class StoreConfig:
     )
     share: bool | None = key(
         "bool",
-        "One Cache for all processes of this user on the node that give the same `unique_id`: "
-        "ranks and scheduler of an engine, or several engines. `eviction_policy` is then `lru`.",
+        "One Cache for all processes of this user on the node with the same `unique_id`, pipeline "
+        "and backends: ranks and scheduler of an engine, or several engines. `eviction_policy` is "
+        "then `lru`.",
         default_text="false",
         stages=("Cache",),
         aliases=("share_buffer_enable",),

@@ -79,7 +79,9 @@ bool CacheFlow::admit_dump(const Row& row, Work* work) {
     if (slot == SlotTable::kNone) return false;
   }
   const bool gathering = slots.state(slot) == SlotState::gathering && !slots.doomed(slot);
-  if (!gathering && !slots.ready(slot)) {
+  // Whoever writes it down may die before it is there.
+  const bool unsure = slots.shared() && slots.ready(slot) && slots.writing(slot);
+  if (unsure || (!gathering && !slots.ready(slot))) {
     wait_for(row, slot);
     return true;
   }

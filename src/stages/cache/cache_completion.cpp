@@ -85,6 +85,7 @@ void CacheFlow::complete_dump(const Row& last, uint32_t slot, Work* work) {
   release_waiters(std::move(loads), slot, Status(), work);
   if (parts_.next) {
     parts_.slots->pin(slot);
+    parts_.slots->set_writing(slot, true);
     work->released.insert(work->released.end(), write.rows.begin(), write.rows.end());
     work->writes.push_back(std::move(write));
     return;
@@ -154,6 +155,7 @@ void CacheFlow::on_written(const Write& write, const Status& status) {
   {
     const Guard guard(this);
     for (const Row& row : write.rows) work.finished.emplace_back(row, status);
+    parts_.slots->set_writing(write.slot, false);
     if (parts_.slots->dropped(write.slot)) work.removals.push_back(parts_.slots->key(write.slot));
     parts_.slots->unpin(write.slot);
     pump(&work);

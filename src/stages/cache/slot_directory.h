@@ -23,7 +23,7 @@ struct SlotEntry {
   SlotState state;
   bool doomed;   // fetching, gathering: will not become ready
   bool tainted;  // a member died while it wrote to it, and may have left a transfer in flight
-  uint8_t spare;
+  bool writing;  // ready, and on its way down
 };
 static_assert(sizeof(SlotEntry) == 32);
 

@@ -23,7 +23,8 @@ bool SlotTable::reap_members(uint64_t gone) {
     if ((left.pinned_by & gone) == 0) continue;
     const bool gathering = left.state == SlotState::gathering;
     if (gathering || left.state == SlotState::fetching) left.tainted = true;
-    if (left.state == SlotState::fetching) drop(slot);
+    const bool unsure = left.state == SlotState::ready && left.writing;
+    if (left.state == SlotState::fetching || unsure) drop(slot);
     left.pinned_by &= ~gone;
     if (left.pinned_by != 0) continue;
     if (gathering) {

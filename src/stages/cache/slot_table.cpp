@@ -112,6 +112,7 @@ uint32_t SlotTable::acquire(const BlockKey& key, SlotState state) {
   chosen.since_ms = now_ms();
   chosen.doomed = false;
   chosen.tainted = false;
+  chosen.writing = false;
   std::ranges::fill(directory_.claimed(slot), 0);
   std::ranges::fill(directory_.copied(slot), 0);
   set_state(slot, state);
@@ -174,6 +175,11 @@ void SlotTable::release(uint32_t slot) {
   header().free_head = slot;
   --header().used;
   if (memory_.slots) memory_.slots->set_used(header().used);
+  note_change();
+}
+
+void SlotTable::set_writing(uint32_t slot, bool writing) {
+  entry(slot).writing = writing;
   note_change();
 }
 

@@ -53,6 +53,10 @@ class SlotTable {
   // The block is not wanted any more: dropped when it is ready, doomed when it is on its way.
   void forget(const BlockKey& key);
   bool dropped(uint32_t slot) const { return state(slot) == SlotState::leaving; }
+  // The stage below is being told of a ready block, which its dump has to wait for. When the member
+  // that does so dies the block is dropped: nobody knows whether it is there.
+  void set_writing(uint32_t slot, bool writing);
+  bool writing(uint32_t slot) const { return entry(slot).writing; }
   // A block that is not ready shall not become so. Dropped at once when nobody is at work on it.
   void doom(uint32_t slot);
   bool doomed(uint32_t slot) const { return entry(slot).doomed || dropped(slot); }
