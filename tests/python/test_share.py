@@ -133,3 +133,18 @@ def test_without_share_each_process_has_its_own(mine: Any, name: str) -> None:
 def test_a_policy_of_one_process_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="share"):
         open_store(name, eviction_policy="arc")
+
+
+def test_stores_that_write_to_other_places_share_nothing(tmp_path: Path, name: str) -> None:
+    places = [str(tmp_path / "a"), str(tmp_path / "b")]
+    pipeline = {"store_pipeline": "Cache|Posix"}
+    with (
+        open_store(name, storage_backends=places[0], **pipeline) as one,
+        open_store(name, storage_backends=places[0], **pipeline) as twin,
+        open_store(name, storage_backends=places[1], **pipeline) as other,
+    ):
+        dump(one, 0, 2)
+        assert twin.lookup(ids(0, 2)) == [True, True]
+        dump(other, 0, 2)
+    with open_store(name, storage_backends=places[1], **pipeline) as later:
+        assert load(later, 0, 2)
