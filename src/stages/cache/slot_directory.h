@@ -21,9 +21,9 @@ struct SlotEntry {
   uint64_t pinned_by;  // bit m: member m keeps the slot from being reused
   uint32_t since_ms;   // steady clock: when the state became fetching, gathering or leaving
   SlotState state;
-  bool doomed;   // fetching, gathering: will not become ready
-  bool tainted;  // a member died while it wrote to it, and may have left a transfer in flight
-  bool writing;  // ready, and on its way down
+  bool doomed;     // fetching, gathering: will not become ready
+  bool tainted;    // a member died while it wrote to it, and may have left a transfer in flight
+  uint8_t writer;  // ready, and on its way down: number of the member that sees to it, + 1
 };
 static_assert(sizeof(SlotEntry) == 32);
 

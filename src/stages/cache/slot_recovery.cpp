@@ -23,14 +23,14 @@ bool SlotTable::reap_members(uint64_t gone) {
     if ((left.pinned_by & gone) == 0) continue;
     const bool gathering = left.state == SlotState::gathering;
     if (gathering || left.state == SlotState::fetching) left.tainted = true;
-    const bool unsure = left.state == SlotState::ready && left.writing;
+    const bool unsure =
+        left.state == SlotState::ready && left.writer != 0 && (gone >> (left.writer - 1) & 1) != 0;
     if (left.state == SlotState::fetching || unsure) drop(slot);
     left.pinned_by &= ~gone;
     if (left.pinned_by != 0) continue;
     if (gathering) {
       // Shards that were copied stay, and others may copy the rest.
-      std::ranges::copy(directory_.copied(slot), directory_.claimed(slot).begin());
-      if (left.doomed) drop(slot);
+      settle(slot);
     } else if (left.state == SlotState::leaving && !left.tainted) {
       release(slot);
     }
@@ -81,9 +81,9 @@ bool SlotTable::recount(uint32_t slot) {
       if (!kept) return false;  // it never began
       break;
     case SlotState::gathering:
-      if (!kept && found.doomed) return false;
       if (!kept) {
         std::ranges::copy(directory_.copied(slot), directory_.claimed(slot).begin());
+        if (hopeless(slot)) return false;
       }
       ++header().gathering;
       break;

@@ -112,7 +112,7 @@ uint32_t SlotTable::acquire(const BlockKey& key, SlotState state) {
   chosen.since_ms = now_ms();
   chosen.doomed = false;
   chosen.tainted = false;
-  chosen.writing = false;
+  chosen.writer = 0;
   std::ranges::fill(directory_.claimed(slot), 0);
   std::ranges::fill(directory_.copied(slot), 0);
   set_state(slot, state);
@@ -144,13 +144,20 @@ void SlotTable::unpin(uint32_t slot) {
   if (freed.state == SlotState::leaving) {
     if (!freed.tainted) release(slot);
   } else if (freed.state == SlotState::gathering) {
-    // Nobody copies any more: what is claimed beyond that was claimed by members that died.
-    std::ranges::copy(directory_.copied(slot), directory_.claimed(slot).begin());
-    if (freed.doomed) drop(slot);
+    settle(slot);
   } else if (!retain_ && freed.state == SlotState::ready) {
     drop(slot);
   }
 }
+
+void SlotTable::settle(uint32_t slot) {
+  std::ranges::copy(directory_.copied(slot), directory_.claimed(slot).begin());
+  if (hopeless(slot)) drop(slot);
+}
+
+// Doomed, or complete and never made ready: whoever was about to has died, and the stage below
+// does not have it.
+bool SlotTable::hopeless(uint32_t slot) const { return entry(slot).doomed || all_claimed(slot); }
 
 void SlotTable::drop(uint32_t slot) {
   SlotEntry& dropped_entry = entry(slot);
@@ -179,7 +186,8 @@ void SlotTable::release(uint32_t slot) {
 }
 
 void SlotTable::set_writing(uint32_t slot, bool writing) {
-  entry(slot).writing = writing;
+  const int own = std::countr_zero(member_bit_) + 1;
+  entry(slot).writer = static_cast<uint8_t>(writing ? own : 0);
   note_change();
 }
 

@@ -56,7 +56,7 @@ class SlotTable {
   // The stage below is being told of a ready block, which its dump has to wait for. When the member
   // that does so dies the block is dropped: nobody knows whether it is there.
   void set_writing(uint32_t slot, bool writing);
-  bool writing(uint32_t slot) const { return entry(slot).writing; }
+  bool writing(uint32_t slot) const { return entry(slot).writer != 0; }
   // A block that is not ready shall not become so. Dropped at once when nobody is at work on it.
   void doom(uint32_t slot);
   bool doomed(uint32_t slot) const { return entry(slot).doomed || dropped(slot); }
@@ -99,6 +99,10 @@ class SlotTable {
   uint32_t take_free();
   uint32_t evict();
   void release(uint32_t slot);
+  // Nobody copies shards of a gathering block any more: what was claimed and is not there was
+  // claimed by members that died.
+  void settle(uint32_t slot);
+  bool hopeless(uint32_t slot) const;
   bool release_rested();
   void set_state(uint32_t slot, SlotState state);
   void note_change() { changed_ = true; }

@@ -188,6 +188,31 @@ TEST_F(SharedTableTest, blocks_and_their_order_outlive_a_member_that_dies_inside
   EXPECT_EQ(mine->find(make_key(1)), SlotTable::kNone) << "used first";
 }
 
+TEST_F(SharedTableTest, a_block_that_was_complete_when_its_process_died_can_be_stored_again) {
+  const auto mine = join();
+  for (const bool inside : {true, false}) {
+    Child child([&] {
+      const auto theirs = join();
+      theirs->lock();
+      const uint32_t slot = theirs->acquire(make_key(1), SlotState::gathering);
+      theirs->pin(slot);
+      for (uint32_t shard = 0; shard < kShards; ++shard) {
+        theirs->claim(slot, shard);
+        theirs->set_copied(slot, shard);
+      }
+      if (!inside) theirs->unlock();
+      ::raise(SIGKILL);
+      return 0;
+    });
+    EXPECT_EQ(child.wait(), -1 - SIGKILL);
+    const Locked lock(mine.get());
+    mine->reap();
+    EXPECT_EQ(mine->find(make_key(1)), SlotTable::kNone) << "it would never become ready";
+    EXPECT_NE(add_ready(mine.get(), make_key(1)), SlotTable::kNone);
+    mine->forget(make_key(1));
+  }
+}
+
 // Everything a flow does to a table, at random, for ever; most of the time inside the lock.
 int wreak(SlotTable* table, uint64_t seed) {
   std::mt19937_64 random(seed);
