@@ -21,6 +21,7 @@ usage: ./test.sh [PART...]
   platforms the configure errors of every platform; the sources of all platforms against the vendors' headers (CUDA 12.9,
             ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module with nvcc, loaded without a driver
   arm64     the core cross-built for aarch64, its tests under qemu with 4 KiB and with 64 KiB pages
+  kills     processes that share a pool or a directory, killed at random: 600 times in each test (UCM_KILLS=N)
   bench     figures, no verdict: tests/bench, into .cache/figures.json
   peers     this project beside LMCache, Mooncake Store and the machine's limits, in .venv-peers; the
             results go to docs/benchmarks; PEERS_FOLDER names the disk, PEERS_WORDS more words for
@@ -65,6 +66,14 @@ build_cpp() {
 }
 
 run_ctest() { ctest --preset "$1" -j "$JOBS" --no-tests=error; }
+
+run_kills() {
+    UCM_KILLS=${UCM_KILLS:-600}
+    UCM_PLATFORM_DIR=build/dev/lib
+    export UCM_KILLS UCM_PLATFORM_DIR
+    build/dev/tests/cpp/stage_cache/ucm_stage_cache_test --gtest_filter='Shared*ill*'
+    build/dev/tests/cpp/pipeline/ucm_pipeline_test --gtest_filter='DirectoryShare*illed*'
+}
 
 # A program outside the tree that knows only the installed package.
 build_example() {
@@ -221,6 +230,11 @@ part_arm64() {
     step "arm64: ctest under qemu, 64 KiB pages" run_arm64 "-p 65536"
 }
 
+part_kills() {
+    step "C++: build (dev)" build_cpp dev
+    step "C++: processes killed at random" run_kills
+}
+
 part_bench() {
     need_venv
     step "bench" run_bench
@@ -243,7 +257,9 @@ main() {
     parts=
     for part in "${@:-default}"; do
         case $part in
-            lint | cpp | python | engines | asan | tsan | light_mem | platforms | arm64 | bench | peers) parts="$parts $part" ;;
+            lint | cpp | python | engines | asan | tsan | light_mem | platforms | arm64 | kills | bench | peers)
+                parts="$parts $part"
+                ;;
             all) parts="$parts lint cpp python engines asan tsan" ;;
             default) parts="lint cpp python engines" ;;
             *)

@@ -27,7 +27,7 @@ struct PoolStats {
   uint64_t used_bytes = 0;
   uint64_t peak_bytes = 0;
   uint64_t page_bytes = 0;  // page size actually reached
-  std::string kind;         // "plain", "pinned"
+  std::string kind;         // "plain", "shared" (between processes), "pinned"
 };
 
 class Pool;

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/eviction_lists.h"
 
+#include <algorithm>
+
 namespace ucm::base {
 
 SlotLists::SlotLists(uint32_t slots, uint16_t lists, StateArena& arena)
-    : ends_(arena.take<Ends>(lists)),
+    : slots_(slots),
+      lists_(lists),
+      ends_(arena.take<Ends>(lists)),
       links_(arena.take<Link>(slots)),
-      list_(arena.take<uint16_t>(slots)) {}
+      list_(lists == 1 ? nullptr : arena.take<uint16_t>(slots)) {}
 
 void SlotLists::push_newest(uint16_t list, uint32_t slot) {
   Ends& ends = ends_[list];
   links_[slot] = {ends.newest, 0};
   (ends.newest == 0 ? ends.oldest : links_[ends.newest - 1].newer) = slot + 1;
   ends.newest = slot + 1;
-  list_[slot] = static_cast<uint16_t>(list + 1);
+  if (list_ != nullptr) list_[slot] = static_cast<uint16_t>(list + 1);
   ++ends.size;
 }
 
@@ -23,12 +27,36 @@ void SlotLists::remove(uint32_t slot) {
   (link.older == 0 ? ends.oldest : links_[link.older - 1].newer) = link.newer;
   (link.newer == 0 ? ends.newest : links_[link.newer - 1].older) = link.older;
   --ends.size;
-  list_[slot] = 0;
+  links_[slot] = {0, 0};
+  if (list_ != nullptr) list_[slot] = 0;
 }
 
 void SlotLists::move_newest(uint16_t list, uint32_t slot) {
   remove(slot);
   push_newest(list, slot);
+}
+
+std::vector<uint32_t> SlotLists::readable_order(uint16_t list) const {
+  std::vector<uint32_t> order;
+  std::vector<bool> seen(slots_);
+  // False at the end, and where the list leads out of the slots or back to one of them.
+  const auto take = [&](uint32_t slot) {
+    if (slot >= slots_ || seen[slot]) return false;
+    seen[slot] = true;
+    order.push_back(slot);
+    return true;
+  };
+  for (uint32_t slot = oldest(list); take(slot);) slot = newer(slot);
+  const auto half = static_cast<ptrdiff_t>(order.size());
+  for (uint32_t slot = ends_[list].newest - 1; take(slot);) slot = links_[slot].older - 1;
+  std::reverse(order.begin() + half, order.end());
+  return order;
+}
+
+void SlotLists::clear() {
+  std::fill_n(ends_, lists_, Ends{});
+  std::fill_n(links_, slots_, Link{});
+  if (list_ != nullptr) std::fill_n(list_, slots_, uint16_t{0});
 }
 
 }  // namespace ucm::base

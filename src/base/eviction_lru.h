@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <vector>
+
 #include "base/eviction.h"
 #include "base/eviction_lists.h"
 
 namespace ucm::base {
 
-// Least recently used: one list of slots. 10 bytes a slot.
+// Least recently used: one list of slots. 8 bytes a slot.
 class LruPolicy : public EvictionPolicy {
  public:
   LruPolicy(uint32_t capacity, StateArena& arena) : lists_(capacity, 1, arena) {}
@@ -14,6 +16,11 @@ class LruPolicy : public EvictionPolicy {
   void touch(uint32_t slot) override;
   void erase(uint32_t slot) override;
   std::optional<uint32_t> evict(const std::function<bool(uint32_t)>& evictable) override;
+
+  void clear() { lists_.clear(); }
+  // The slots, oldest first, that can still be read after a process died while it changed a link:
+  // from both ends up to where the list is broken.
+  std::vector<uint32_t> readable_order() const { return lists_.readable_order(0); }
 
  private:
   SlotLists lists_;

@@ -7,16 +7,17 @@
 
 namespace ucm::base {
 
+// How many of so many slots a share is: at least one unless the share is 0.
+inline uint64_t share_of(uint64_t slots, double share) {
+  if (share <= 0) return 0;
+  return std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(slots) * share));
+}
+
 // A set of slots that may hold a share of all of them: a bit a slot. Not thread-safe.
 class SlotMarks {
  public:
   SlotMarks() = default;
-  // At least one slot may be marked unless the share is 0.
-  SlotMarks(uint64_t slots, double share)
-      : marks_(slots),
-        most_(share > 0
-                  ? std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(slots) * share))
-                  : 0) {}
+  SlotMarks(uint64_t slots, double share) : marks_(slots), most_(share_of(slots, share)) {}
 
   bool has(uint32_t slot) const { return marks_[slot]; }
   // False when there is no room for another mark.

@@ -3,50 +3,20 @@
 #include <mutex>
 #include <vector>
 
-#include "base/lasting_memory.h"
-#include "memory/region.h"
-#include "ucm/layout.h"
+#include "memory/slot_memory.h"
 #include "ucm/memory.h"
 
 namespace ucm {
 namespace {
 
-struct ProcessTotals {
-  std::mutex mutex;
-  PoolStats stats;
-  uint64_t pinned_pools = 0;
-  uint64_t page_bytes = 0;
-};
-
-ProcessTotals& totals() {
-  static ProcessTotals* const instance = new ProcessTotals;
-  return *instance;
-}
-
 // Free slots are a stack: the slot given back last is warm in the processor's caches and goes out
 // first, and pages of slots that were never needed stay untouched.
 class SlotPool : public Pool {
  public:
-  SlotPool(std::unique_ptr<memory::Region> region, size_t slot_bytes, size_t slots)
-      : region_(std::move(region)),
-        slot_bytes_(slot_bytes),
-        slots_(slots),
-        announced_(base::announce_memory(region_->data(), slot_bytes * slots, slot_bytes)) {
-    free_.reserve(slots);
-    for (size_t i = slots; i > 0; --i) free_.push_back(static_cast<uint32_t>(i - 1));
-    ProcessTotals& t = totals();
-    const std::lock_guard lock(t.mutex);
-    t.stats.total_bytes += region_->bytes();
-    t.pinned_pools += region_->pinned() ? 1 : 0;
-    t.page_bytes = std::max<uint64_t>(t.page_bytes, region_->page_bytes());
-  }
-
-  ~SlotPool() override {
-    base::withdraw_memory(announced_);
-    ProcessTotals& t = totals();
-    const std::lock_guard lock(t.mutex);
-    t.stats.total_bytes -= region_->bytes();
-    t.pinned_pools -= region_->pinned() ? 1 : 0;
+  explicit SlotPool(std::unique_ptr<memory::SlotMemory> memory)
+      : memory_(std::move(memory)), slots_(memory_->slots()) {
+    free_.reserve(slots_);
+    for (size_t i = slots_; i > 0; --i) free_.push_back(static_cast<uint32_t>(i - 1));
   }
 
   Lease try_lease() override {
@@ -57,44 +27,32 @@ class SlotPool : public Pool {
       slot = free_.back();
       free_.pop_back();
       peak_ = std::max(peak_, slots_ - free_.size());
+      memory_->set_used(slots_ - free_.size());
     }
-    count_used(static_cast<int64_t>(slot_bytes_));
     return make_lease(slot);
   }
 
-  size_t slot_bytes() const override { return slot_bytes_; }
+  size_t slot_bytes() const override { return memory_->slot_bytes(); }
   size_t slots() const override { return slots_; }
-  std::byte* slot_address(uint32_t slot) const override {
-    return region_->data() + slot * slot_bytes_;
-  }
+  std::byte* slot_address(uint32_t slot) const override { return memory_->address(slot); }
 
   PoolStats stats() const override {
     const std::lock_guard lock(mutex_);
-    return {region_->bytes(), (slots_ - free_.size()) * slot_bytes_, peak_ * slot_bytes_,
-            region_->page_bytes(), region_->pinned() ? "pinned" : "plain"};
+    const memory::Region& region = memory_->region();
+    return {region.bytes(), (slots_ - free_.size()) * slot_bytes(), peak_ * slot_bytes(),
+            region.page_bytes(), memory_->kind()};
   }
 
  protected:
   void give_back(uint32_t slot) override {
-    {
-      const std::lock_guard lock(mutex_);
-      free_.push_back(slot);
-    }
-    count_used(-static_cast<int64_t>(slot_bytes_));
+    const std::lock_guard lock(mutex_);
+    free_.push_back(slot);
+    memory_->set_used(slots_ - free_.size());
   }
 
  private:
-  static void count_used(int64_t bytes) {
-    ProcessTotals& t = totals();
-    const std::lock_guard lock(t.mutex);
-    t.stats.used_bytes += static_cast<uint64_t>(bytes);
-    t.stats.peak_bytes = std::max(t.stats.peak_bytes, t.stats.used_bytes);
-  }
-
-  const std::unique_ptr<memory::Region> region_;
-  const size_t slot_bytes_;
+  const std::unique_ptr<memory::SlotMemory> memory_;
   const size_t slots_;
-  const uint64_t announced_;
   mutable std::mutex mutex_;
   std::vector<uint32_t> free_;
   size_t peak_ = 0;
@@ -125,24 +83,8 @@ void Lease::reset() {
 }
 
 Result<std::shared_ptr<Pool>> Pool::make(const PoolOptions& options) {
-  if (options.slot_bytes == 0 || options.slots == 0) {
-    return make_status(Code::invalid_argument, "pool: %zu slots of %zu bytes, both must be > 0",
-                       options.slots, options.slot_bytes);
-  }
-  const size_t slot_bytes = align_up(options.slot_bytes);
-  UCM_TRY_ASSIGN(auto region, memory::Region::make({slot_bytes * options.slots, options.huge_pages,
-                                                    options.prefault, options.device}));
-  return std::shared_ptr<Pool>(
-      std::make_shared<SlotPool>(std::move(region), slot_bytes, options.slots));
-}
-
-PoolStats process_pool_stats() {
-  ProcessTotals& t = totals();
-  const std::lock_guard lock(t.mutex);
-  PoolStats stats = t.stats;
-  stats.page_bytes = t.page_bytes;
-  stats.kind = t.pinned_pools > 0 ? "pinned" : "plain";
-  return stats;
+  UCM_TRY_ASSIGN(auto memory, memory::SlotMemory::make(options));
+  return std::shared_ptr<Pool>(std::make_shared<SlotPool>(std::move(memory)));
 }
 
 }  // namespace ucm

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
 #include <cstring>
 
 #include "figures.h"
@@ -20,49 +22,71 @@ double memcpy_seconds(const BlockMemory& to, const BlockMemory& from, size_t blo
   return now() - start;
 }
 
-}  // namespace
+// One pool and what was measured of it, each round against a memcpy just before.
+struct Measured {
+  const char* what;
+  std::unique_ptr<Pipeline> store;
+  std::vector<double> put;
+  std::vector<double> get;
+  std::vector<double> put_ratio;
+  std::vector<double> get_ratio;
+};
 
-void cache_figures(const Arguments& a) {
+Measured open_pool(const Arguments& a, const char* what, bool share) {
   PipelineConfig config;
   config.spec = "Cache";
   // Two generations of blocks fit: rounds alternate, so every put is a put of absent blocks.
   config.options = {{"buffer_number", static_cast<int64_t>(2 * a.blocks)},
-                    {"copy_threads", static_cast<int64_t>(a.threads)}};
+                    {"copy_threads", static_cast<int64_t>(a.threads)},
+                    {"eviction_policy", "lru"},
+                    {"share", share},
+                    {"unique_id", "figures-" + std::to_string(::getpid())}};
   config.layout = must(BlockLayout::make({a.block_bytes}, 1, 0));
-  auto store = must(Pipeline::open(config));
+  Measured measured;
+  measured.what = what;
+  measured.store = must(Pipeline::open(config));
+  return measured;
+}
+
+}  // namespace
+
+void cache_figures(const Arguments& a) {
+  std::vector<Measured> pools;
+  pools.push_back(open_pool(a, "cache", false));
+  pools.push_back(open_pool(a, "cache shared", true));
   const BlockMemory source(a.blocks, a.block_bytes, 1);
   const BlockMemory target(a.blocks, a.block_bytes, 2);
   std::vector<double> copy;
-  std::vector<double> put_ratio;
-  std::vector<double> get_ratio;
-  std::vector<double> put;
-  std::vector<double> get;
-  const double bytes = static_cast<double>(a.blocks * a.block_bytes);
   for (int round = -2; round < a.rounds; ++round) {  // two rounds touch all pages
     const auto keys = bench_keys(static_cast<uint64_t>(round + 2) * a.blocks, a.blocks);
-    const double limit = memcpy_seconds(target, source, a.blocks, a.block_bytes, a.threads);
-    double start = now();
-    transfer(*store, Direction::dump, keys, source);
-    const double put_seconds = now() - start;
-    const double limit_again = memcpy_seconds(target, source, a.blocks, a.block_bytes, a.threads);
-    start = now();
-    transfer(*store, Direction::load, keys, target);
-    const double get_seconds = now() - start;
-    if (std::memcmp(source.at(0), target.at(0), a.block_bytes) != 0) std::abort();
-    if (round < 0) continue;
-    copy.push_back(limit);
-    put.push_back(put_seconds);
-    get.push_back(get_seconds);
-    put_ratio.push_back(limit / put_seconds);
-    get_ratio.push_back(limit_again / get_seconds);
+    for (Measured& pool : pools) {
+      const double limit = memcpy_seconds(target, source, a.blocks, a.block_bytes, a.threads);
+      double start = now();
+      transfer(*pool.store, Direction::dump, keys, source);
+      const double put = now() - start;
+      const double limit_again = memcpy_seconds(target, source, a.blocks, a.block_bytes, a.threads);
+      start = now();
+      transfer(*pool.store, Direction::load, keys, target);
+      const double get = now() - start;
+      if (std::memcmp(source.at(0), target.at(0), a.block_bytes) != 0) std::abort();
+      if (round < 0) continue;
+      copy.push_back(limit);
+      pool.put.push_back(put);
+      pool.get.push_back(get);
+      pool.put_ratio.push_back(limit / put);
+      pool.get_ratio.push_back(limit_again / get);
+    }
   }
-  std::printf(
-      "{\"what\": \"cache\", \"block_bytes\": %zu, \"blocks\": %zu, \"threads\": %u, \"rounds\": "
-      "%d, "
-      "\"memcpy_GBps\": %.2f, \"put_GBps\": %.2f, \"get_GBps\": %.2f, \"put_over_memcpy\": %.3f, "
-      "\"get_over_memcpy\": %.3f}\n",
-      a.block_bytes, a.blocks, a.threads, a.rounds, bytes / median(copy) / 1e9,
-      bytes / median(put) / 1e9, bytes / median(get) / 1e9, median(put_ratio), median(get_ratio));
+  const double bytes = static_cast<double>(a.blocks * a.block_bytes);
+  for (const Measured& pool : pools) {
+    std::printf(
+        "{\"what\": \"%s\", \"block_bytes\": %zu, \"blocks\": %zu, \"threads\": %u, \"rounds\": "
+        "%d, \"memcpy_GBps\": %.2f, \"put_GBps\": %.2f, \"get_GBps\": %.2f, "
+        "\"put_over_memcpy\": %.3f, \"get_over_memcpy\": %.3f}\n",
+        pool.what, a.block_bytes, a.blocks, a.threads, a.rounds, bytes / median(copy) / 1e9,
+        bytes / median(pool.put) / 1e9, bytes / median(pool.get) / 1e9, median(pool.put_ratio),
+        median(pool.get_ratio));
+  }
 }
 
 }  // namespace ucm::bench

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
 #include <numeric>
 #include <random>
+#include <utility>
 
 #include "figures.h"
 
@@ -40,11 +43,13 @@ void fill(Store& store, const std::vector<BlockKey>& keys) {
   }
 }
 
-PipelineConfig make_config(const char* spec, const Arguments& a) {
+PipelineConfig make_config(const std::string& spec, bool share, const Arguments& a) {
   PipelineConfig config;
   config.spec = spec;
-  const bool disk = std::string(spec) == "Disk";
+  const bool disk = spec == "Disk";
   config.options = {{"buffer_number", static_cast<int64_t>(disk ? 4096 : a.keys)},
+                    {"share", share},
+                    {"unique_id", "figures-" + std::to_string(::getpid())},
                     {"prefault", false}};
   if (disk) {
     config.options["storage_backends"] = std::vector<std::string>{a.folder};
@@ -59,8 +64,9 @@ PipelineConfig make_config(const char* spec, const Arguments& a) {
 void lookup_figures(const Arguments& a) {
   const auto keys = bench_keys(0, a.keys);
   const auto absent = bench_keys(a.keys, a.keys);
-  for (const char* spec : {"Cache", "Disk"}) {
-    const PipelineConfig config = make_config(spec, a);
+  const std::pair<const char*, bool> kinds[] = {{"Cache", false}, {"Cache", true}, {"Disk", false}};
+  for (const auto& [spec, share] : kinds) {
+    const PipelineConfig config = make_config(spec, share, a);
     double reopen = 0;
     auto store = must(Pipeline::open(config));
     fill(*store, keys);
@@ -71,9 +77,10 @@ void lookup_figures(const Arguments& a) {
       reopen = now() - start;
     }
     std::printf(
-        "{\"what\": \"lookup\", \"pipeline\": \"%s\", \"keys\": %zu, \"batch\": %zu, "
+        "{\"what\": \"lookup\", \"pipeline\": \"%s%s\", \"keys\": %zu, \"batch\": %zu, "
         "\"hit_ns\": %.1f, \"miss_ns\": %.1f, \"reopen_s\": %.3f}\n",
-        spec, a.keys, kBatch, lookup_ns(*store, keys, 1), lookup_ns(*store, absent, 0), reopen);
+        spec, share ? " shared" : "", a.keys, kBatch, lookup_ns(*store, keys, 1),
+        lookup_ns(*store, absent, 0), reopen);
     std::fflush(stdout);
   }
 }

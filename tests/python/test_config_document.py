@@ -47,5 +47,5 @@ def test_the_check_tells_a_stale_document_from_a_fresh_one(tmp_path):
 
 def test_the_model_and_the_core_know_the_same_options():
     of_stages = {name for name, entry in keys_of(StoreConfig).items() if entry.stages}
-    shared = {"storage_backends", "timeout_s", "platform", "device_id"}
+    shared = {"storage_backends", "timeout_s", "platform", "device_id", "unique_id"}
     assert of_stages | shared == set(_core.option_names()) - {"retain"}

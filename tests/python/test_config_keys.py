@@ -157,6 +157,7 @@ SAY_THE_DEFAULT = ("posix_gc_enable", "role", "prefetch_depth")
 HONOURED = {
     "timeout_ms": ("timeout_s", 30.0),
     "cache_buffer_capacity_gb": ("max_pinned_size", 256 << 30),
+    "share_buffer_enable": ("share", True),
     "cache_stream_number": ("copy_threads", 4),
     "stream_number": ("copy_threads", 8),
     "transport_streams": ("copy_threads", 2),

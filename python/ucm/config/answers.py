@@ -23,13 +23,11 @@ _SPARSE = "belongs to sparse attention, which is not part of this version"
 _QUEUE = "limits a queue; tasks larger than the pool flow through it in pieces, without a limit"
 _POOL = "sizes a thread pool that does not exist here; use `io_threads`"
 _LAYOUT = "shapes the directories on disk; the format is fixed (docs/formats.md)"
-_SHARE = "shares the Cache between processes; each process has its own Cache in this version"
 _COMPRESS = "belongs to lossy compression, which is not in this version; blocks are stored exactly"
 
 STORE: dict[str, str] = {
     # released UCM, cache
-    "share_buffer_enable": _SHARE,
-    "share_buffer_capacity_gb": _SHARE + "; use `max_pinned_size`",
+    "share_buffer_capacity_gb": "sizes the shared Cache; use `max_pinned_size` or `buffer_number`",
     "waiting_queue_depth": _QUEUE,
     "running_queue_depth": _QUEUE,
     "cpu_affinity_cores": "pins threads to cores; start the engine under taskset or numactl",

@@ -50,12 +50,22 @@ def core_options(config: StoreConfig, *, rank: int | None = None) -> dict[str, A
     if spec.needs_backends:
         options["storage_backends"] = _directories(config, spec, rank)
         _collection(config, options)
+    if options.get("share"):
+        options["unique_id"] = _pool_name(config, spec)
     for name, value in config.overrides.items():
         if name.partition(".")[0].capitalize() in stages:
             options[name] = list(value) if isinstance(value, tuple) else value
         else:
             _note_once(config, name, (name.partition(".")[0].capitalize(),))
     return options
+
+
+def _pool_name(config: StoreConfig, spec: PipelineSpec) -> str:
+    """The name of a shared pool: what one store writes down counts as done for all that share."""
+    paths = (
+        [resolve_backend(path) for path in config.storage_backends] if spec.needs_backends else []
+    )
+    return "\n".join([config.unique_id or "", spec.spec, *paths])
 
 
 def _directories(config: StoreConfig, spec: PipelineSpec, rank: int | None) -> list[str]:

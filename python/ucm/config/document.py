@@ -99,6 +99,17 @@ Each rank of an engine keeps the blocks of a `Disk` stage in `<backend>/rank-<ra
 Of those that are given, and half of the memory that is free on the machine or in the container, the
 smallest wins, and one line of the log says which. When none is given the Cache takes 1 GiB.
 
+With `share: true` that is the memory of all processes together, not of each: the first process
+makes the pool and the others take it as it is. Ranks and scheduler of an engine then need no stage
+below (`store_pipeline: Cache`), and blocks that several ranks load are read from the stage below
+once. The processes belong to one user, see each other in /proc and agree in `unique_id`, pipeline
+and backends (so without a `unique_id` engines that store in the same place share); blocks of
+another size or layout are in a pool of their own.
+The memory is an unnamed memfd: it is gone with the last process that uses it, and nothing remains
+in /dev/shm. Metrics of the Cache that measure what it holds are those of the whole pool in each
+process. The processes meet by a small file in `$XDG_RUNTIME_DIR/ucm`, or `/tmp/ucm-<uid>` where
+that is not set: the same for all of them. At most 64 stores share a pool.
+
 ## Tokens and bytes
 
 `block_size` counts **tokens** in YAML files, in an engine's `kv_connector_extra_config` and in

@@ -96,6 +96,15 @@ class StoreConfig:
         stages=("Cache",),
         aliases=(Alias("cache_buffer_capacity_gb", _gib, "float", "GiB"),),
     )
+    share: bool | None = key(
+        "bool",
+        "One Cache for all processes of this user on the node with the same `unique_id`, pipeline "
+        "and backends: ranks and scheduler of an engine, or several engines. `eviction_policy` is "
+        "then `lru`.",
+        default_text="false",
+        stages=("Cache",),
+        aliases=("share_buffer_enable",),
+    )
     block_size: int | None = key(
         "int",
         "TOKENS per block; must equal the engine's block size, which is checked at start. "
@@ -330,7 +339,8 @@ class StoreConfig:
         aliases=("device",),
     )
     unique_id: str | None = key(
-        "str", "Name of the store in logs and messages; no shared memory bears it."
+        "str",
+        "Name of the store in logs and messages, and with `share` of the pool that is shared.",
     )
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
     """`<stage>.<key>` settings, as given: they win over the plain key for that stage."""

@@ -54,7 +54,7 @@ void CacheFlow::submit_copy_job(std::vector<CopyRow> rows) {
     flow->on_copied(*shared_rows, status);
   };
   const bool taken = parts_.copier->submit(transfer->direction, std::move(copy_job));
-  if (!taken) on_copied(*shared_rows, make_status(Code::unavailable, "cache: the store is closed"));
+  if (!taken) on_copied(*shared_rows, closed_status());
 }
 
 std::shared_ptr<std::vector<Digest>> CacheFlow::digest_seeds(
@@ -119,7 +119,7 @@ void CacheFlow::submit_writes(std::vector<Write> writes) {
 }
 
 SentBatch CacheFlow::describe(const std::vector<uint32_t>& slots) {
-  const std::lock_guard lock(mutex_);
+  const Guard guard(this);
   ++open_;
   SentBatch sent;
   for (const uint32_t slot : slots) {
@@ -145,7 +145,7 @@ void CacheFlow::end_transfer(Transfer* transfer) {
   const size_t shards = parts_.layout.shards();
   parts_.metrics->transferred(transfer->direction, (good + shards - 1) / shards,
                               good * parts_.layout.shard_bytes(), transfer->watch.seconds());
-  const std::lock_guard lock(mutex_);
+  const Guard guard(this);
   // Heads of a chain come first in a batch; touched last, they outlive their tails.
   for (size_t i = transfer->keys.size(); i > 0; --i) {
     const uint32_t slot = parts_.slots->find(transfer->keys[i - 1]);

@@ -9,9 +9,25 @@ namespace {
 
 // A layer-wise dump that stopped in the middle (an aborted request) gives its slot to others after
 // this long, and only when no other slot is left.
-constexpr std::chrono::seconds kAbandonedAfter{10};
+constexpr std::chrono::milliseconds kAbandonedAfter{10000};
+// Asking the kernel who is still there takes a system call for each of the others.
+constexpr uint32_t kBetweenReaps = 50;  // ms
 
 }  // namespace
+
+CacheFlow::Guard::Guard(CacheFlow* flow) : flow_(flow), lock_(flow->mutex_) {
+  flow_->parts_.slots->lock();
+}
+
+CacheFlow::Guard::~Guard() {
+  SlotTable& slots = *flow_->parts_.slots;
+  if (slots.shared()) {
+    const bool waits = flow_->waits_for_others();
+    slots.set_waiting(waits);
+    if (waits) flow_->others_wanted_.notify_one();
+  }
+  slots.unlock();
+}
 
 TaskPtr CacheFlow::start(Direction direction, const Batch& batch) {
   const auto rows = static_cast<uint32_t>(batch.rows());
@@ -28,9 +44,9 @@ TaskPtr CacheFlow::start(Direction direction, const Batch& batch) {
   });
   Work work;
   {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(this);
     if (closed_) {
-      return Task::finished(rows, make_status(Code::unavailable, "cache: the store is closed"));
+      return Task::finished(rows, closed_status());
     }
     ++open_;
     for (uint32_t i = 0; i < rows; ++i) {
@@ -43,7 +59,7 @@ TaskPtr CacheFlow::start(Direction direction, const Batch& batch) {
 }
 
 void CacheFlow::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) {
-  const std::lock_guard lock(mutex_);
+  const Guard guard(this);
   parts_.slots->find_ready(keys, present);
 }
 
@@ -56,106 +72,133 @@ bool CacheFlow::admit(const Row& row, Work* work) {
 }
 
 bool CacheFlow::admit_dump(const Row& row, Work* work) {
-  uint32_t slot = parts_.slots->find(row.key());
-  if (slot != SlotTable::kNone && parts_.slots->ready(slot)) {
-    work->finished.emplace_back(row, Status());
-    return true;
-  }
+  SlotTable& slots = *parts_.slots;
+  uint32_t slot = slots.find(row.key());
   if (slot == SlotTable::kNone) {
-    slot = acquire(row.key(), /*from_below=*/false);
+    slot = acquire(row.key(), SlotState::gathering);
     if (slot == SlotTable::kNone) return false;
   }
-  Filling& filling = fillings_[slot];
-  if (filling.from_below || !filling.failure.ok()) {
-    filling.waiters.push_back(row);
+  const bool gathering = slots.state(slot) == SlotState::gathering && !slots.doomed(slot);
+  // Whoever writes it down may die before it is there.
+  const bool unsure = slots.shared() && slots.ready(slot) && slots.writing(slot);
+  if (unsure || (!gathering && !slots.ready(slot))) {
+    wait_for(row, slot);
     return true;
   }
-  ShardState& shard = filling.shards[row.shard()];
+  const ShardState shard = gathering ? slots.claim(slot, row.shard()) : ShardState::copied;
   if (shard == ShardState::copied) {
     work->finished.emplace_back(row, Status());
-    return true;
+  } else if (shard == ShardState::copying) {
+    wait_for(row, slot);
+  } else {
+    ++fillings_[slot].copying;
+    slots.pin(slot);
+    work->copies.push_back({row, slot});
   }
-  if (shard == ShardState::copying) {
-    filling.waiters.push_back(row);
-    return true;
-  }
-  shard = ShardState::copying;
-  ++filling.copying;
-  parts_.slots->pin(slot);
-  work->copies.push_back({row, slot});
   return true;
 }
 
 bool CacheFlow::admit_load(const Row& row, Work* work) {
-  uint32_t slot = parts_.slots->find(row.key());
-  if (slot != SlotTable::kNone && parts_.slots->ready(slot)) {
-    parts_.slots->pin(slot);
+  SlotTable& slots = *parts_.slots;
+  uint32_t slot = slots.find(row.key());
+  if (slot != SlotTable::kNone && slots.ready(slot)) {
+    slots.pin(slot);
     work->copies.push_back({row, slot});
     return true;
   }
-  if (slot != SlotTable::kNone) {
-    Filling& filling = fillings_[slot];
-    if (filling.from_below || filling.copied + filling.copying == parts_.layout.shards()) {
-      filling.waiters.push_back(row);
-      return true;
-    }
+  if (slot != SlotTable::kNone &&
+      (slots.state(slot) == SlotState::fetching || slots.all_claimed(slot))) {
+    wait_for(row, slot);
+    return true;
   }
   if (slot != SlotTable::kNone || !parts_.next) {
     work->finished.emplace_back(row, make_status(Code::not_found, "cache: block %s is not stored",
                                                  row.key().prefix().c_str()));
     return true;
   }
-  slot = acquire(row.key(), /*from_below=*/true);
+  slot = acquire(row.key(), SlotState::fetching);
   if (slot == SlotTable::kNone) return false;
   fillings_[slot].waiters.push_back(row);
   work->fetches.push_back(slot);
   return true;
 }
 
-uint32_t CacheFlow::acquire(const BlockKey& key, bool from_below) {
-  uint32_t slot = parts_.slots->acquire(key);
-  if (slot == SlotTable::kNone && reclaim_abandoned()) slot = parts_.slots->acquire(key);
-  if (slot == SlotTable::kNone) return slot;
-  Filling filling;
-  filling.from_below = from_below;
-  if (from_below) {
-    parts_.slots->pin(slot);
-  } else {
-    filling.shards.resize(parts_.layout.shards());
-    const size_t block_bytes = parts_.layout.block_bytes();
-    std::memset(parts_.slots->address(slot) + block_bytes, 0,
-                parts_.layout.slot_bytes() - block_bytes);
+uint32_t CacheFlow::acquire(const BlockKey& key, SlotState state) {
+  SlotTable& slots = *parts_.slots;
+  uint32_t slot = slots.acquire(key, state);
+  if (slot == SlotTable::kNone && slots.reclaim_abandoned(kAbandonedAfter)) {
+    parts_.metrics->dropped("abandoned");
+    slot = slots.acquire(key, state);
   }
-  fillings_.insert_or_assign(slot, std::move(filling));
+  if (slot == SlotTable::kNone) return slot;
+  if (state == SlotState::fetching) {
+    slots.pin(slot);
+    fillings_[slot];
+  } else {
+    const size_t block_bytes = parts_.layout.block_bytes();
+    std::memset(slots.address(slot) + block_bytes, 0, parts_.layout.slot_bytes() - block_bytes);
+  }
   return slot;
 }
 
-bool CacheFlow::reclaim_abandoned() {
-  const auto now = std::chrono::steady_clock::now();
-  for (auto it = fillings_.begin(); it != fillings_.end(); ++it) {
-    const Filling& filling = it->second;
-    const bool idle = !filling.from_below && filling.copying == 0 && filling.waiters.empty();
-    if (!idle || now - filling.since < kAbandonedAfter) continue;
-    const uint32_t slot = it->first;
-    fillings_.erase(it);
-    parts_.slots->drop(slot);
-    parts_.metrics->dropped("abandoned");
-    return true;
+void CacheFlow::wait_for(const Row& row, uint32_t slot) {
+  const auto mine = fillings_.find(slot);
+  if (mine != fillings_.end()) {
+    mine->second.waiters.push_back(row);
+  } else {
+    elsewhere_.push(row);
   }
-  return false;
 }
 
-// Blocks whose other shards can not come any more because the store closes.
-void CacheFlow::fail_incomplete(Work* work) {
-  std::vector<uint32_t> idle;
+// Blocks whose other shards can not come any more because the store closes. In a shared pool they
+// may come from others.
+void CacheFlow::fail_incomplete() {
+  if (parts_.slots->shared()) return;
   for (auto& [slot, filling] : fillings_) {
-    if (filling.from_below || filling.copied + filling.copying == parts_.layout.shards()) continue;
+    if (filling.copying == 0 || parts_.slots->all_claimed(slot)) continue;
     if (filling.failure.ok()) {
-      filling.failure = make_status(Code::unavailable, "cache: the store is closed");
+      filling.failure = closed_status();
     }
-    if (filling.copying == 0) idle.push_back(slot);
+    parts_.slots->doom(slot);
   }
-  for (const uint32_t slot : idle) fail_filling(slot, work);
+}
+
+bool CacheFlow::look_again() {
+  Work work;
+  bool waits = false;
+  {
+    const Guard guard(this);
+    if (now_ms() - reaped_ms_ >= kBetweenReaps) {
+      reaped_ms_ = now_ms();
+      parts_.slots->reap();
+    }
+    for (const Row& row : elsewhere_.extract([](const Row&) { return true; })) {
+      if (closed_) {
+        work.finished.emplace_back(row, closed_status());
+      } else if (!admit(row, &work)) {
+        waiting_.push(row);
+      }
+    }
+    pump(&work);
+    waits = waits_for_others();
+  }
+  act(std::move(work));
+  return waits;
+}
+
+bool CacheFlow::wait_until_waiting() {
+  std::unique_lock lock(mutex_);
+  others_wanted_.wait(lock, [this] { return stopped_ || waits_for_others(); });
+  return !stopped_;
+}
+
+void CacheFlow::stop_waiting() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+  }
+  others_wanted_.notify_all();
+  event().signal();
 }
 
 void CacheFlow::pump(Work* work) {
@@ -177,10 +220,13 @@ void CacheFlow::pump(Work* work) {
 void CacheFlow::cancel_waiting(const Transfer* transfer) {
   Work work;
   {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(this);
     const auto mine = [&](const Row& row) { return row.transfer.get() == transfer; };
-    for (Row& row : waiting_.extract(mine)) {
-      work.finished.emplace_back(std::move(row), make_status(Code::cancelled, "cache: cancelled"));
+    for (WaitingRows* rows : {&waiting_, &elsewhere_}) {
+      for (Row& row : rows->extract(mine)) {
+        work.finished.emplace_back(std::move(row),
+                                   make_status(Code::cancelled, "cache: cancelled"));
+      }
     }
   }
   act(std::move(work));
@@ -192,11 +238,11 @@ void CacheFlow::prefetch(std::span<const BlockKey> keys) {
   if (!parts_.next->lookup(keys, below).ok()) return;
   Work work;
   {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(this);
     if (closed_) return;
     for (size_t i = 0; i < keys.size(); ++i) {
       if (!below[i] || parts_.slots->find(keys[i]) != SlotTable::kNone) continue;
-      const uint32_t slot = acquire(keys[i], /*from_below=*/true);
+      const uint32_t slot = acquire(keys[i], SlotState::fetching);
       if (slot == SlotTable::kNone) break;
       work.fetches.push_back(slot);
     }
@@ -207,28 +253,15 @@ void CacheFlow::prefetch(std::span<const BlockKey> keys) {
 void CacheFlow::remove(std::span<const BlockKey> keys) {
   Work work;
   {
-    const std::lock_guard lock(mutex_);
-    for (const BlockKey& key : keys) {
-      const uint32_t slot = parts_.slots->find(key);
-      if (slot == SlotTable::kNone) continue;
-      if (parts_.slots->ready(slot)) {
-        parts_.slots->drop(slot);
-      } else {
-        Filling& filling = fillings_[slot];
-        if (filling.failure.ok()) {
-          filling.failure = make_status(Code::cancelled, "cache: block %s was removed meanwhile",
-                                        key.prefix().c_str());
-        }
-        if (!filling.from_below && filling.copying == 0) fail_filling(slot, &work);
-      }
-    }
+    const Guard guard(this);
+    for (const BlockKey& key : keys) parts_.slots->forget(key);
     pump(&work);
   }
   act(std::move(work));
 }
 
 void CacheFlow::keep(std::span<const BlockKey> keys, std::span<uint8_t> kept) {
-  const std::lock_guard lock(mutex_);
+  const Guard guard(this);
   for (size_t i = 0; i < keys.size(); ++i) {
     const uint32_t slot = parts_.slots->find(keys[i]);
     kept[i] = slot != SlotTable::kNone && parts_.slots->keep(slot);
@@ -237,7 +270,7 @@ void CacheFlow::keep(std::span<const BlockKey> keys, std::span<uint8_t> kept) {
 }
 
 void CacheFlow::let_go(std::span<const BlockKey> keys) {
-  const std::lock_guard lock(mutex_);
+  const Guard guard(this);
   for (const BlockKey& key : keys) {
     const uint32_t slot = parts_.slots->find(key);
     if (slot != SlotTable::kNone) parts_.slots->let_go(slot);
@@ -248,13 +281,14 @@ void CacheFlow::let_go(std::span<const BlockKey> keys) {
 void CacheFlow::drain() {
   Work work;
   {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(this);
     closed_ = true;
-    for (Row& row : waiting_.extract([](const Row&) { return true; })) {
-      work.finished.emplace_back(std::move(row),
-                                 make_status(Code::unavailable, "cache: the store is closed"));
+    for (WaitingRows* rows : {&waiting_, &elsewhere_}) {
+      for (Row& row : rows->extract([](const Row&) { return true; })) {
+        work.finished.emplace_back(std::move(row), closed_status());
+      }
     }
-    fail_incomplete(&work);
+    fail_incomplete();
   }
   act(std::move(work));
   std::unique_lock lock(mutex_);

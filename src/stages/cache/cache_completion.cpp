@@ -6,7 +6,7 @@ namespace ucm::stages::cache {
 void CacheFlow::on_copied(const std::vector<CopyRow>& rows, const Status& status) {
   Work work;
   {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(this);
     for (const CopyRow& copied : rows) {
       if (copied.row.direction() == Direction::dump) {
         shard_copied(copied, status, &work);
@@ -21,25 +21,48 @@ void CacheFlow::on_copied(const std::vector<CopyRow>& rows, const Status& status
 }
 
 void CacheFlow::shard_copied(const CopyRow& copied, const Status& status, Work* work) {
-  Filling& filling = fillings_[copied.slot];
+  const uint32_t slot = copied.slot;
+  Filling& filling = fillings_[slot];
   --filling.copying;
-  if (!status.ok() && filling.failure.ok()) filling.failure = status;
-  if (!filling.failure.ok()) {
-    work->finished.emplace_back(copied.row, filling.failure);
-    parts_.slots->unpin(copied.slot);
-    if (filling.copying == 0) fail_filling(copied.slot, work);
+  if (!status.ok() || parts_.slots->doomed(slot)) {
+    shard_failed(copied, status, work);
     return;
   }
-  ++filling.copied;
-  if (filling.copied == parts_.layout.shards()) {
+  if (parts_.slots->set_copied(slot, copied.row.shard())) {
     complete_dump(copied, work);
   } else {
     // Staged; the row that completes the block carries its durability.
     work->finished.emplace_back(copied.row, Status());
-    filling.shards[copied.row.shard()] = ShardState::copied;
     finish_twins(&filling, copied.row.shard(), work);
+    if (filling.copying == 0) {
+      // The others who copy shards of the block are other processes.
+      for (const Row& waiter : filling.waiters) elsewhere_.push(waiter);
+      fillings_.erase(slot);
+    }
   }
-  parts_.slots->unpin(copied.slot);
+  parts_.slots->unpin(slot);
+}
+
+void CacheFlow::shard_failed(const CopyRow& copied, const Status& status, Work* work) {
+  const uint32_t slot = copied.slot;
+  Filling& filling = fillings_[slot];
+  if (filling.failure.ok()) {
+    filling.failure = !status.ok() ? status
+                                   : make_status(Code::cancelled,
+                                                 "cache: block %s was removed meanwhile, or "
+                                                 "somebody else failed to copy his part of it",
+                                                 copied.row.key().prefix().c_str());
+  }
+  work->finished.emplace_back(copied.row, filling.failure);
+  if (!parts_.slots->dropped(slot)) {
+    parts_.slots->unclaim(slot, copied.row.shard());
+    parts_.slots->doom(slot);
+  }
+  if (filling.copying == 0) {
+    auto node = fillings_.extract(slot);
+    release_waiters(std::move(node.mapped().waiters), slot, node.mapped().failure, work);
+  }
+  parts_.slots->unpin(slot);
 }
 
 // Dumps of the same shard of the same block, which waited for the copy that has just ended.
@@ -49,12 +72,6 @@ void CacheFlow::finish_twins(Filling* filling, uint32_t shard, Work* work) {
     if (twin) work->finished.emplace_back(waiter, Status());
     return twin;
   });
-}
-
-void CacheFlow::fail_filling(uint32_t slot, Work* work) {
-  auto node = fillings_.extract(slot);
-  parts_.slots->drop(slot);
-  release_waiters(std::move(node.mapped().waiters), slot, node.mapped().failure, work);
 }
 
 void CacheFlow::complete_dump(const CopyRow& last, Work* work) {
@@ -69,6 +86,7 @@ void CacheFlow::complete_dump(const CopyRow& last, Work* work) {
   release_waiters(std::move(loads), slot, Status(), work);
   if (parts_.next) {
     parts_.slots->pin(slot);
+    parts_.slots->set_writing(slot, true);
     work->released.insert(work->released.end(), write.rows.begin(), write.rows.end());
     work->writes.push_back(std::move(write));
     return;
@@ -79,7 +97,7 @@ void CacheFlow::complete_dump(const CopyRow& last, Work* work) {
 void CacheFlow::on_fetched(uint32_t slot, const Status& status) {
   Work work;
   {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(this);
     complete_fetch(slot, status, &work);
     pump(&work);
   }
@@ -89,7 +107,10 @@ void CacheFlow::on_fetched(uint32_t slot, const Status& status) {
 void CacheFlow::complete_fetch(uint32_t slot, const Status& status, Work* work) {
   auto node = fillings_.extract(slot);
   Filling& filling = node.mapped();
-  const Status& outcome = filling.failure.ok() ? status : filling.failure;
+  const Status outcome = parts_.slots->doomed(slot)
+                             ? make_status(Code::cancelled, "cache: block %s was removed meanwhile",
+                                           parts_.slots->key(slot).prefix().c_str())
+                             : status;
   if (outcome.ok()) {
     parts_.slots->make_ready(slot);
   } else {
@@ -121,7 +142,7 @@ void CacheFlow::release_waiters(std::vector<Row> waiters, uint32_t slot, const S
 void CacheFlow::on_sent_done(const std::vector<uint32_t>& slots) {
   Work work;
   {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(this);
     for (const uint32_t slot : slots) parts_.slots->unpin(slot);
     pump(&work);
     --open_;
@@ -133,8 +154,9 @@ void CacheFlow::on_sent_done(const std::vector<uint32_t>& slots) {
 void CacheFlow::on_written(const Write& write, const Status& status) {
   Work work;
   {
-    const std::lock_guard lock(mutex_);
+    const Guard guard(this);
     for (const Row& row : write.rows) work.finished.emplace_back(row, status);
+    parts_.slots->set_writing(write.slot, false);
     if (parts_.slots->dropped(write.slot)) work.removals.push_back(parts_.slots->key(write.slot));
     parts_.slots->unpin(write.slot);
     pump(&work);

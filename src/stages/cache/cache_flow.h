@@ -21,11 +21,18 @@
 
 namespace ucm::stages::cache {
 
+inline Status closed_status() {
+  return make_status(Code::unavailable, "cache: the store is closed");
+}
+
 // The life of rows inside the Cache. Each event (a call, a copy that ended, a block that arrived
-// from below) is decided under one lock, which fills a Work list, and acted upon after it:
+// from below, a change of a shared pool) is decided under one lock, which fills a Work list, and
+// acted upon after it:
 //   admission:   row -> ready slot | shard of a filling block | fetch from below | wait for a slot
 //   completion:  copied shard -> complete block -> written below -> done
-// Lives until the last callback is gone; it never owns the stage below.
+// Blocks and the shards they lack are in the SlotTable, which other processes may share; here is
+// what this process does about them. Lives until the last callback is gone; it never owns the stage
+// below.
 class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
  public:
   struct Parts {
@@ -46,22 +53,26 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void remove(std::span<const BlockKey> keys);
   void keep(std::span<const BlockKey> keys, std::span<uint8_t> kept);
   void let_go(std::span<const BlockKey> keys);
+  // A shared pool has changed, or a member may have died: looks again at what waits for others.
+  // True while something still does.
+  bool look_again();
   // Refuses new rows, fails waiting ones and waits for the others up to the timeout.
   void drain();
   // After `drain` and after the stage below was closed.
   void close_copier() { parts_.copier->close(); }
 
+  // For the watch over a shared pool: sleeps until a row waits for other processes. False: stop.
+  bool wait_until_waiting();
+  void stop_waiting();
+  memory::SharedEvent& event() { return parts_.slots->event(); }
+
  private:
-  enum class ShardState : uint8_t { missing, copying, copied };
-  // A block that is not ready yet: its shards arrive from dumps, or all of it from below.
+  // What this process is at work on in a block that is not ready yet: it fetches it from below, or
+  // copies some of its shards. The slot is pinned meanwhile.
   struct Filling {
-    bool from_below = false;
-    std::vector<ShardState> shards;  // dumps only
-    uint32_t copied = 0;
     uint32_t copying = 0;
     Status failure;
     std::vector<Row> waiters;
-    std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
   };
   struct CopyRow {
     Row row;
@@ -81,21 +92,35 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
     std::vector<Write> writes;
     std::vector<BlockKey> removals;
   };
+  // This process's lock and the pool's, in this order.
+  class Guard {
+   public:
+    explicit Guard(CacheFlow* flow);
+    ~Guard();
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+
+   private:
+    CacheFlow* const flow_;
+    const std::lock_guard<std::mutex> lock_;
+  };
 
   // Admission (cache_admission.cpp), under the lock. False: the row must wait for a slot.
   bool admit(const Row& row, Work* work);
   bool admit_dump(const Row& row, Work* work);
   bool admit_load(const Row& row, Work* work);
-  uint32_t acquire(const BlockKey& key, bool from_below);
-  bool reclaim_abandoned();
-  void fail_incomplete(Work* work);
+  uint32_t acquire(const BlockKey& key, SlotState state);
+  // Until the block of a slot that is not ready is ready or gone.
+  void wait_for(const Row& row, uint32_t slot);
+  void fail_incomplete();
   void pump(Work* work);
   void cancel_waiting(const Transfer* transfer);
+  bool waits_for_others() const { return !elsewhere_.empty() || !waiting_.empty(); }
 
   // Completion (cache_completion.cpp), under the lock.
   void shard_copied(const CopyRow& copied, const Status& status, Work* work);
+  void shard_failed(const CopyRow& copied, const Status& status, Work* work);
   void finish_twins(Filling* filling, uint32_t shard, Work* work);
-  void fail_filling(uint32_t slot, Work* work);
   void complete_dump(const CopyRow& last, Work* work);
   void complete_fetch(uint32_t slot, const Status& status, Work* work);
   void release_waiters(std::vector<Row> waiters, uint32_t slot, const Status& status, Work* work);
@@ -124,12 +149,16 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   Parts parts_;
   std::mutex mutex_;
   std::condition_variable idle_;
+  std::condition_variable others_wanted_;
   std::unordered_map<uint32_t, Filling> fillings_;
-  WaitingRows waiting_;
-  size_t open_ = 0;  // transfers and tasks of the stage below that have not ended
+  WaitingRows waiting_;    // for a slot
+  WaitingRows elsewhere_;  // for a block that other processes are at work on
+  size_t open_ = 0;        // transfers and tasks of the stage below that have not ended
   uint64_t evicted_published_ = 0;
   uint64_t refused_published_ = 0;
   bool closed_ = false;
+  bool stopped_ = false;
+  uint32_t reaped_ms_ = 0;  // when members that died were last looked for
 };
 
 }  // namespace ucm::stages::cache

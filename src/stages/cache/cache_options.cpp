@@ -14,6 +14,8 @@ namespace {
 
 constexpr size_t kDefaultPoolBytes = size_t{1} << 30;
 constexpr uint32_t kMaxSlots = 1u << 30;
+// Two copy as fast as most memories go, and a pipeline keeps to a few threads in all.
+constexpr uint32_t kMostDefaultThreads = 2;
 
 }  // namespace
 
@@ -32,17 +34,34 @@ Result<CacheOptions> CacheOptions::read(const Options& options) {
   o.huge_pages = huge_pages == "auto";
   UCM_TRY(reader.read_choice("eviction_policy", base::eviction_policy_names(), &o.eviction_policy));
   UCM_TRY(reader.read_keeping(&o.second_use, &o.pin_limit));
+  UCM_TRY(reader.read("share", &o.share));
+  UCM_TRY(reader.read("unique_id", &o.unique_id));
+  UCM_TRY(o.check_share());
   UCM_TRY(reader.read("copy_threads", &o.copy_threads));
   if (o.copy_threads > 64) {
     return make_status(Code::invalid_argument, "option cache.copy_threads: expected 0 to 64");
   }
   if (o.copy_threads == 0) {
-    o.copy_threads = std::clamp(std::thread::hardware_concurrency(), 1u, 2u);
+    o.copy_threads = std::clamp(std::thread::hardware_concurrency(), 1u, kMostDefaultThreads);
   }
   double timeout_s = 30;
   UCM_TRY(reader.read("timeout_s", &timeout_s));
   o.timeout = std::chrono::nanoseconds(static_cast<int64_t>(timeout_s * 1e9));
   return o;
+}
+
+Status CacheOptions::check_share() {
+  // Staging memory is given back at once: there is nothing to share.
+  if (!retain) share = false;
+  if (!share) return {};
+  // The orders of the other policies live in the memory of one process.
+  if (eviction_policy != "auto" && eviction_policy != "lru") {
+    return make_status(Code::invalid_argument,
+                       "option cache.eviction_policy: '%s' works in the memory of one process; "
+                       "with share use auto or lru, which are the same there",
+                       eviction_policy.c_str());
+  }
+  return {};
 }
 
 uint32_t CacheOptions::slots(const BlockLayout& layout) const {

@@ -19,6 +19,8 @@ struct CacheOptions {
   uint64_t pinned_pool_size = 0;  // bytes; 0 = not given
   uint64_t max_pinned_size = 0;   // bytes; 0 = not given
   bool retain = true;
+  bool share = false;
+  std::string unique_id = "default";
   bool prefault = false;
   bool huge_pages = true;
   std::string eviction_policy = "auto";
@@ -27,14 +29,17 @@ struct CacheOptions {
   double pin_limit = 0.5;  // share of the slots
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);
 
-  static constexpr std::array<std::string_view, 12> kKeys = {
-      "buffer_number", "cache_capacity", "pinned_pool_size", "max_pinned_size",
-      "retain",        "prefault",       "huge_pages",       "eviction_policy",
-      "copy_threads",  "timeout_s",      "admission",        "pin_limit"};
+  static constexpr std::array<std::string_view, 14> kKeys = {
+      "buffer_number", "cache_capacity", "pinned_pool_size", "max_pinned_size", "retain",
+      "prefault",      "huge_pages",     "eviction_policy",  "copy_threads",    "timeout_s",
+      "share",         "unique_id",      "admission",        "pin_limit"};
 
   static Result<CacheOptions> read(const Options& options);
   // The slots all limits allow together; says in the log which one decided. At least 1.
   uint32_t slots(const BlockLayout& layout) const;
+
+ private:
+  Status check_share();
 };
 
 }  // namespace ucm::stages::cache

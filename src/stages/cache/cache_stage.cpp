@@ -4,6 +4,8 @@
 #include "base/eviction.h"
 #include "stages/cache/cache_flow.h"
 #include "stages/cache/cache_options.h"
+#include "stages/cache/cache_watch.h"
+#include "stages/cache/pool_views.h"
 #include "store/stage.h"
 
 namespace ucm {
@@ -13,11 +15,13 @@ namespace {
 // The Store face of the Cache: looks here first, then below; everything that moves is CacheFlow's.
 class CacheStage : public Store {
  public:
-  CacheStage(BlockLayout layout, std::shared_ptr<CacheFlow> flow,
-             std::shared_ptr<StageMetrics> metrics, std::shared_ptr<CapacityShadow> shadow,
-             StorePtr next, bool read_only)
+  CacheStage(BlockLayout layout, std::shared_ptr<CacheFlow> flow, std::unique_ptr<CacheWatch> watch,
+             std::unique_ptr<PoolViews> views, std::shared_ptr<StageMetrics> metrics,
+             std::shared_ptr<CapacityShadow> shadow, StorePtr next, bool read_only)
       : layout_(std::move(layout)),
         flow_(std::move(flow)),
+        watch_(std::move(watch)),
+        views_(std::move(views)),
         metrics_(std::move(metrics)),
         shadow_(std::move(shadow)),
         next_(std::move(next)),
@@ -40,7 +44,9 @@ class CacheStage : public Store {
   void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present);
 
   const BlockLayout layout_;
-  const std::shared_ptr<CacheFlow> flow_;  // null for a lookup-only store
+  const std::shared_ptr<CacheFlow> flow_;   // null for a lookup-only store
+  std::unique_ptr<CacheWatch> watch_;       // of a shared pool
+  const std::unique_ptr<PoolViews> views_;  // of a lookup-only store over shared pools
   const std::shared_ptr<StageMetrics> metrics_;
   const std::shared_ptr<CapacityShadow> shadow_;  // null when nothing is retained
   const StorePtr next_;                           // may be null
@@ -48,11 +54,11 @@ class CacheStage : public Store {
   std::atomic<bool> closed_{false};
 };
 
-Status closed_status() { return make_status(Code::unavailable, "cache: the store is closed"); }
-
 void CacheStage::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) {
   if (flow_) {
     flow_->find_ready(keys, present);
+  } else if (views_) {
+    views_->find_ready(keys, present);
   } else {
     std::fill(present.begin(), present.end(), 0);
   }
@@ -126,6 +132,7 @@ Status CacheStage::remove(std::span<const BlockKey> keys) {
   if (closed_) return closed_status();
   if (shadow_) shadow_->removed(keys);
   if (flow_) flow_->remove(keys);
+  if (views_) views_->remove(keys);
   return next_ ? next_->remove(keys) : Status();
 }
 
@@ -133,6 +140,7 @@ Status CacheStage::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned
   if (closed_) return closed_status();
   std::vector<uint8_t> here(keys.size());
   if (flow_) flow_->keep(keys, here);
+  if (views_) views_->keep(keys, here);
   std::fill(pinned.begin(), pinned.end(), uint8_t{0});
   if (next_) UCM_TRY(next_->pin(keys, pinned));
   for (size_t i = 0; i < keys.size(); ++i) pinned[i] |= here[i];
@@ -142,14 +150,31 @@ Status CacheStage::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned
 Status CacheStage::unpin(std::span<const BlockKey> keys) {
   if (closed_) return closed_status();
   if (flow_) flow_->let_go(keys);
+  if (views_) views_->let_go(keys);
   return next_ ? next_->unpin(keys) : Status();
 }
 
 void CacheStage::close() {
   if (closed_.exchange(true)) return;
   if (flow_) flow_->drain();
+  watch_.reset();
   if (next_) next_->close();
   if (flow_) flow_->close_copier();
+}
+
+Result<std::unique_ptr<SlotTable>> make_table(const CacheOptions& options,
+                                              const StageContext& context) {
+  const uint32_t slots = options.slots(context.layout);
+  const PoolOptions pool = {context.layout.slot_bytes(), slots, options.huge_pages,
+                            options.prefault, context.device};
+  const SlotTable::Keeping keeping = {options.retain, options.second_use, options.pin_limit};
+  if (options.share) {
+    UCM_TRY_ASSIGN(auto memory, join_shared_pool(options.unique_id, context.layout, pool));
+    return std::make_unique<SlotTable>(std::move(memory), nullptr, keeping);
+  }
+  UCM_TRY_ASSIGN(auto memory, make_own_pool(context.layout, pool));
+  UCM_TRY_ASSIGN(auto policy, base::make_eviction_policy(options.eviction_policy, slots));
+  return std::make_unique<SlotTable>(std::move(memory), std::move(policy), keeping);
 }
 
 Result<StorePtr> make_cache(StageContext context) {
@@ -161,20 +186,20 @@ Result<StorePtr> make_cache(StageContext context) {
   auto metrics = std::make_shared<StageMetrics>(context.metrics, "Cache");
   std::shared_ptr<CacheFlow> flow;
   std::shared_ptr<CapacityShadow> shadow;
+  std::unique_ptr<CacheWatch> watch;
+  std::unique_ptr<PoolViews> views;
   if (!context.layout.empty()) {
-    const uint32_t slots = options.slots(context.layout);
-    UCM_TRY_ASSIGN(auto pool, Pool::make({context.layout.slot_bytes(), slots, options.huge_pages,
-                                          options.prefault, context.device}));
-    UCM_TRY_ASSIGN(auto policy, base::make_eviction_policy(options.eviction_policy, slots));
-    metrics->capacity_bytes().set(static_cast<int64_t>(slots * context.layout.slot_bytes()));
     CacheFlow::Parts parts;
+    UCM_TRY_ASSIGN(parts.slots, make_table(options, context));
+    const bool shared = parts.slots->shared();
+    metrics->capacity_bytes().set(
+        static_cast<int64_t>(parts.slots->slots() * parts.slots->slot_bytes()));
     parts.layout = context.layout;
     if (options.retain) {
-      shadow = CapacityShadow::make(options.eviction_policy, slots, context.metrics.get(), "Cache");
+      const char* policy = shared ? "lru" : options.eviction_policy.c_str();
+      shadow = CapacityShadow::make(policy, static_cast<uint32_t>(parts.slots->slots()),
+                                    context.metrics.get(), "Cache");
     }
-    parts.slots = std::make_unique<SlotTable>(
-        std::move(pool), std::move(policy),
-        SlotTable::Keeping{options.retain, options.second_use, options.pin_limit});
     parts.shadow = shadow;
     parts.copier = std::make_unique<transport::Copier>(context.device, options.copy_threads);
     parts.metrics = metrics;
@@ -182,10 +207,13 @@ Result<StorePtr> make_cache(StageContext context) {
     parts.retain = options.retain;
     parts.timeout = options.timeout;
     flow = std::make_shared<CacheFlow>(std::move(parts));
+    if (shared) watch = std::make_unique<CacheWatch>(flow);
+  } else if (options.share) {
+    views = std::make_unique<PoolViews>(options.unique_id, options.pin_limit);
   }
-  return StorePtr(std::make_unique<CacheStage>(context.layout, std::move(flow), std::move(metrics),
-                                               std::move(shadow), std::move(context.next),
-                                               context.read_only));
+  return StorePtr(std::make_unique<CacheStage>(
+      context.layout, std::move(flow), std::move(watch), std::move(views), std::move(metrics),
+      std::move(shadow), std::move(context.next), context.read_only));
 }
 
 }  // namespace

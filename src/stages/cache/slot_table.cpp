@@ -1,23 +1,77 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/cache/slot_table.h"
 
-namespace ucm::stages::cache {
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <utility>
 
-SlotTable::SlotTable(std::shared_ptr<Pool> pool, std::unique_ptr<base::EvictionPolicy> policy,
+#include "base/slot_marks.h"
+
+namespace ucm::stages::cache {
+namespace {
+
+// Slots that rest or were abandoned do so for long: not every search for a slot looks at them all.
+constexpr int kLooksPerRest = 64;
+
+base::LruPolicy* order_in(const SlotDirectory& directory) {
+  base::StateArena arena(directory.order());
+  return new base::LruPolicy(directory.slots(), arena);
+}
+
+uint64_t bit_of(uint32_t shard) { return uint64_t{1} << (shard % 64); }
+
+}  // namespace
+
+uint32_t now_ms() {
+  return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                   std::chrono::steady_clock::now().time_since_epoch())
+                                   .count());
+}
+
+SlotTable::SlotTable(PoolMemory memory, std::unique_ptr<base::EvictionPolicy> policy,
                      const Keeping& keeping)
-    : pool_(std::move(pool)),
-      policy_(std::move(policy)),
+    : memory_(std::move(memory)),
+      directory_(memory_.directory),
+      index_(directory_),
+      order_(policy ? nullptr : order_in(directory_)),
+      policy_(order_ ? std::unique_ptr<base::EvictionPolicy>(order_) : std::move(policy)),
       retain_(keeping.retain),
+      most_kept_(base::share_of(directory_.slots(), keeping.keep_share)),
       second_use_(keeping.second_use && keeping.retain
-                      ? std::make_unique<base::SecondUse>(static_cast<uint32_t>(pool_->slots()))
+                      ? std::make_unique<base::SecondUse>(directory_.slots())
                       : nullptr),
-      index_(static_cast<uint32_t>(pool_->slots())),
-      state_(pool_->slots(), SlotState::free),
-      pins_(pool_->slots(), 0),
-      dropped_(pool_->slots(), false),
-      refused_slots_(pool_->slots(), false),
-      kept_(pool_->slots(), keeping.keep_share),
-      leases_(pool_->slots()) {}
+      member_(memory_.segment ? memory_.segment->member() : memory::SharedSegment::kNoMember),
+      member_bit_(uint64_t{1} << (shared() ? member_ : 0)),
+      pins_(memory_.slots ? directory_.slots() : 0) {
+  if (!shared()) return;
+  lock();
+  // Whoever had this number before is gone, and may have left its marks.
+  reap_members(member_bit_);
+  header().members |= member_bit_;
+  reap();
+  unlock();
+}
+
+SlotTable::~SlotTable() {
+  if (shared()) leave();
+}
+
+void SlotTable::lock() {
+  if (!memory_.segment) return;
+  if (!header().mutex.lock()) return;
+  repair();
+  header().mutex.repaired();
+}
+
+void SlotTable::unlock() {
+  if (!memory_.segment) return;
+  if (memory_.slots) memory_.slots->set_used(header().used);
+  const uint64_t others = header().waiting & (shared() ? ~member_bit_ : ~uint64_t{0});
+  const bool tell = std::exchange(changed_, false) && others != 0;
+  header().mutex.unlock();
+  if (tell) header().event.signal();
+}
 
 void SlotTable::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const {
   constexpr size_t kChunk = 256;
@@ -25,66 +79,238 @@ void SlotTable::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> pr
   for (size_t start = 0; start < keys.size(); start += kChunk) {
     const size_t count = std::min(kChunk, keys.size() - start);
     index_.find_batch(keys.subspan(start, count), std::span(slots, count));
-    for (size_t i = 0; i < count; ++i) {
-      present[start + i] = slots[i] != kNone && state_[slots[i]] == SlotState::ready;
-    }
+    for (size_t i = 0; i < count; ++i) present[start + i] = slots[i] != kNone && ready(slots[i]);
   }
 }
 
-uint32_t SlotTable::acquire(const BlockKey& key) {
-  Lease lease = pool_->try_lease();
-  if (!lease) {
-    const std::optional<uint32_t> victim =
-        policy_->evict([this](uint32_t slot) { return pins_[slot] == 0 && !kept_.has(slot); });
-    if (!victim) return kNone;
+// Another process may read an entry after this one was killed between two instructions: what
+// stands before a change of the state has happened before it, and what stands behind, after.
+void SlotTable::set_state(uint32_t slot, SlotState state) {
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  entry(slot).state = state;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+
+uint32_t SlotTable::take_free() {
+  DirectoryHeader& head = header();
+  if (head.free_head < slots()) {
+    const uint32_t slot = head.free_head;
+    head.free_head = static_cast<uint32_t>(entry(slot).key.low);
+    return slot;
+  }
+  return head.fresh < slots() ? head.fresh++ : kNone;
+}
+
+uint32_t SlotTable::evict() {
+  uint32_t slot = release_rested() ? take_free() : kNone;
+  while (slot == kNone) {
+    const std::optional<uint32_t> victim = policy_->evict([this](uint32_t candidate) {
+      return entry(candidate).pinned_by == 0 && !entry(candidate).kept;
+    });
+    if (!victim) break;
     ++evicted_;
     drop(*victim);
-    lease = pool_->try_lease();
-    if (!lease) return kNone;
+    slot = take_free();  // none when the victim has to rest
   }
-  const uint32_t slot = lease.slot();
-  leases_[slot] = std::move(lease);
-  index_.insert(key, slot);
-  state_[slot] = SlotState::filling;
-  ++used_;
+  return slot;
+}
+
+uint32_t SlotTable::acquire(const BlockKey& key, SlotState state) {
+  uint32_t slot = take_free();
+  if (slot == kNone) slot = evict();
+  if (slot == kNone) return kNone;
+  SlotEntry& chosen = entry(slot);
+  chosen.key = key;
+  chosen.pinned_by = 0;
+  chosen.since_ms = now_ms();
+  chosen.doomed = false;
+  chosen.tainted = false;
+  chosen.kept = false;
+  chosen.writer = 0;
+  std::ranges::fill(directory_.claimed(slot), 0);
+  std::ranges::fill(directory_.copied(slot), 0);
+  set_state(slot, state);
+  index_.insert(slot);
+  ++header().used;
+  if (state == SlotState::gathering) ++header().gathering;
+  if (memory_.slots) memory_.slots->set_used(header().used);
   return slot;
 }
 
 void SlotTable::make_ready(uint32_t slot) {
-  state_[slot] = SlotState::ready;
-  ++ready_blocks_;
-  const uint64_t fingerprint = mix(index_.key(slot));
+  if (state(slot) == SlotState::gathering) --header().gathering;
+  const uint64_t fingerprint = mix(key(slot));
+  entry(slot).refused = second_use_ && !second_use_->admit(fingerprint);
+  set_state(slot, SlotState::ready);
+  ++header().ready;
   policy_->insert(slot, fingerprint);
-  refused_slots_[slot] = second_use_ && !second_use_->admit(fingerprint);
+  note_change();
+}
+
+void SlotTable::pin(uint32_t slot) {
+  if (++pins_[slot] == 1) entry(slot).pinned_by |= member_bit_;
 }
 
 void SlotTable::unpin(uint32_t slot) {
   if (--pins_[slot] != 0) return;
-  if (dropped_[slot]) {
-    release(slot);
-  } else if (state_[slot] == SlotState::ready && (!retain_ || refused_slots_[slot])) {
+  SlotEntry& freed = entry(slot);
+  freed.pinned_by &= ~member_bit_;
+  if (freed.pinned_by != 0) return;
+  note_change();
+  if (freed.state == SlotState::leaving) {
+    if (!freed.tainted) release(slot);
+  } else if (freed.state == SlotState::gathering) {
+    settle(slot);
+  } else if (freed.state == SlotState::ready && (!retain_ || freed.refused)) {
     refused_ += retain_;
     drop(slot);
   }
 }
 
+bool SlotTable::keep(uint32_t slot) {
+  SlotEntry& wanted = entry(slot);
+  if (wanted.state != SlotState::ready || !retain_ || wanted.refused) return false;
+  if (wanted.kept) return true;
+  if (header().kept >= most_kept_) return false;
+  wanted.kept = true;
+  ++header().kept;
+  return true;
+}
+
+void SlotTable::let_go(uint32_t slot) {
+  header().kept -= entry(slot).kept ? 1 : 0;
+  entry(slot).kept = false;
+}
+
+void SlotTable::settle(uint32_t slot) {
+  std::ranges::copy(directory_.copied(slot), directory_.claimed(slot).begin());
+  if (hopeless(slot)) drop(slot);
+}
+
+// Doomed, or complete and never made ready: whoever was about to has died, and the stage below
+// does not have it.
+bool SlotTable::hopeless(uint32_t slot) const { return entry(slot).doomed || all_claimed(slot); }
+
 void SlotTable::drop(uint32_t slot) {
-  if (dropped_[slot]) return;
-  if (state_[slot] == SlotState::ready) {
-    --ready_blocks_;
+  SlotEntry& dropped_entry = entry(slot);
+  if (dropped_entry.state == SlotState::leaving) return;
+  if (dropped_entry.state == SlotState::ready) {
+    --header().ready;
     policy_->erase(slot);
+    let_go(slot);
+  } else if (dropped_entry.state == SlotState::gathering) {
+    --header().gathering;
   }
+  dropped_entry.since_ms = now_ms();
+  set_state(slot, SlotState::leaving);
   index_.erase(slot);
-  kept_.remove(slot);
-  dropped_[slot] = true;
-  if (pins_[slot] == 0) release(slot);
+  if (dropped_entry.tainted) ++header().resting;
+  note_change();
+  if (dropped_entry.pinned_by == 0 && !dropped_entry.tainted) release(slot);
 }
 
 void SlotTable::release(uint32_t slot) {
-  state_[slot] = SlotState::free;
-  dropped_[slot] = false;
-  --used_;
-  leases_[slot].reset();
+  set_state(slot, SlotState::free);
+  entry(slot).key.low = header().free_head;
+  header().free_head = slot;
+  --header().used;
+  if (memory_.slots) memory_.slots->set_used(header().used);
+  note_change();
+}
+
+void SlotTable::set_writing(uint32_t slot, bool writing) {
+  const int own = std::countr_zero(member_bit_) + 1;
+  entry(slot).writer = static_cast<uint8_t>(writing ? own : 0);
+  note_change();
+}
+
+void SlotTable::doom(uint32_t slot) {
+  entry(slot).doomed = true;
+  note_change();
+  if (state(slot) == SlotState::gathering && !copying(slot)) drop(slot);
+}
+
+void SlotTable::forget(const BlockKey& key) {
+  const uint32_t slot = find(key);
+  if (slot == kNone) return;
+  if (ready(slot)) {
+    drop(slot);
+  } else {
+    doom(slot);
+  }
+}
+
+bool SlotTable::reclaim_abandoned(std::chrono::milliseconds age) {
+  if (header().gathering == 0) return false;
+  const uint32_t now = now_ms();
+  if (now - abandoned_seen_ms_ < age.count() / kLooksPerRest) return false;
+  for (uint32_t slot = 0; slot < header().fresh; ++slot) {
+    const SlotEntry& idle = entry(slot);
+    if (idle.state != SlotState::gathering || idle.pinned_by != 0) continue;
+    if (now - idle.since_ms < age.count()) continue;
+    drop(slot);
+    return true;
+  }
+  abandoned_seen_ms_ = now;
+  return false;
+}
+
+bool SlotTable::release_rested() {
+  if (header().resting == 0) return false;
+  if (now_ms() - rest_seen_ms_ < rest_.count() / kLooksPerRest) return false;
+  rest_seen_ms_ = now_ms();
+  bool any = false;
+  for (uint32_t slot = 0; slot < header().fresh; ++slot) {
+    const SlotEntry& resting = entry(slot);
+    if (resting.state != SlotState::leaving || !resting.tainted) continue;
+    if (resting.pinned_by != 0 || now_ms() - resting.since_ms < rest_.count()) continue;
+    release(slot);
+    --header().resting;
+    any = true;
+  }
+  return any;
+}
+
+ShardState SlotTable::claim(uint32_t slot, uint32_t shard) {
+  uint64_t& claimed = directory_.claimed(slot)[shard / 64];
+  if ((directory_.copied(slot)[shard / 64] & bit_of(shard)) != 0) return ShardState::copied;
+  if ((claimed & bit_of(shard)) != 0) return ShardState::copying;
+  claimed |= bit_of(shard);
+  return ShardState::missing;
+}
+
+void SlotTable::unclaim(uint32_t slot, uint32_t shard) {
+  directory_.claimed(slot)[shard / 64] &= ~bit_of(shard);
+  note_change();
+}
+
+bool SlotTable::set_copied(uint32_t slot, uint32_t shard) {
+  const std::span<uint64_t> copied = directory_.copied(slot);
+  copied[shard / 64] |= bit_of(shard);
+  note_change();
+  uint32_t count = 0;
+  for (const uint64_t word : copied) count += static_cast<uint32_t>(std::popcount(word));
+  return count == directory_.shards();
+}
+
+bool SlotTable::all_claimed(uint32_t slot) const {
+  uint32_t count = 0;
+  for (const uint64_t word : directory_.claimed(slot)) {
+    count += static_cast<uint32_t>(std::popcount(word));
+  }
+  return count == directory_.shards();
+}
+
+bool SlotTable::copying(uint32_t slot) const {
+  return !std::ranges::equal(directory_.claimed(slot), directory_.copied(slot));
+}
+
+void SlotTable::set_waiting(bool waiting) {
+  if (waiting) {
+    header().waiting |= member_bit_;
+  } else {
+    header().waiting &= ~member_bit_;
+  }
 }
 
 }  // namespace ucm::stages::cache

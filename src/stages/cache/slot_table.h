@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include "base/eviction.h"
+#include "base/eviction_lru.h"
 #include "base/second_use.h"
-#include "base/slot_marks.h"
 #include "stages/cache/block_index.h"
-#include "ucm/memory.h"
+#include "stages/cache/pool_memory.h"
 
 namespace ucm::stages::cache {
 
-enum class SlotState : uint8_t { free, filling, ready };
+enum class ShardState : uint8_t { missing, copying, copied };
+
+// The steady clock of the machine, the same in all its processes; it wraps after 49 days.
+uint32_t now_ms();
 
 // The slots of a pool and the block each one holds. A block is indexed from `acquire` on, but only
-// a `ready` one is content. A pinned slot is never evicted or reused. Not thread-safe: the flow's
-// lock guards it.
+// a `ready` one is content. A pinned slot is never evicted or reused.
+//
+// The same for memory of this process and for a pool that several processes share, where each call
+// stands between `lock` and `unlock`: what a member that died has left behind is put in order by
+// whoever comes next. Nothing here takes a lock by itself. Beside the lock, not thread-safe.
 class SlotTable {
  public:
   static constexpr uint32_t kNone = BlockIndex::kNone;
@@ -27,57 +33,115 @@ class SlotTable {
     bool second_use = false;  // the same for a block that has not been here lately
     double keep_share = 0.5;  // of the slots that may be marked as kept
   };
-  SlotTable(std::shared_ptr<Pool> pool, std::unique_ptr<base::EvictionPolicy> policy,
+  // `policy` null: the order of use in the directory.
+  SlotTable(PoolMemory memory, std::unique_ptr<base::EvictionPolicy> policy,
             const Keeping& keeping);
+  ~SlotTable();
+
+  void lock();
+  void unlock();
 
   uint32_t find(const BlockKey& key) const { return index_.find(key); }
   // present[i] = 1 when keys[i] is ready.
   void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const;
-  bool ready(uint32_t slot) const { return state_[slot] == SlotState::ready; }
+  SlotState state(uint32_t slot) const { return entry(slot).state; }
+  bool ready(uint32_t slot) const { return state(slot) == SlotState::ready; }
 
-  // A slot for an absent key: a free one, or the policy's victim. kNone when all are in use.
-  uint32_t acquire(const BlockKey& key);
+  // A slot for an absent key, `fetching` or `gathering`: a free one, or the policy's victim. kNone
+  // when all are in use.
+  uint32_t acquire(const BlockKey& key, SlotState state);
   void make_ready(uint32_t slot);
   void touch(uint32_t slot) { policy_->touch(slot); }
-  void pin(uint32_t slot) { ++pins_[slot]; }
+  void pin(uint32_t slot);
   void unpin(uint32_t slot);
-  // A ready slot that is kept is not evicted. False: it is not ready, or there are enough of them.
-  bool keep(uint32_t slot) {
-    return ready(slot) && retain_ && !refused_slots_[slot] && kept_.add(slot);
-  }
-  void let_go(uint32_t slot) { kept_.remove(slot); }
+  // A ready slot that is kept is not evicted by any process, even when the one that asked for it is
+  // gone. False: it is not ready, or there are enough of them.
+  bool keep(uint32_t slot);
+  void let_go(uint32_t slot);
   // Forgets the block at once; its slot is free again when the last pin is gone.
   void drop(uint32_t slot);
-  bool dropped(uint32_t slot) const { return dropped_[slot]; }
+  // The block is not wanted any more: dropped when it is ready, doomed when it is on its way.
+  void forget(const BlockKey& key);
+  bool dropped(uint32_t slot) const { return state(slot) == SlotState::leaving; }
+  // The stage below is being told of a ready block, which its dump has to wait for. When the member
+  // that does so dies the block is dropped: nobody knows whether it is there.
+  void set_writing(uint32_t slot, bool writing);
+  bool writing(uint32_t slot) const { return entry(slot).writer != 0; }
+  // A block that is not ready shall not become so. Dropped at once when nobody is at work on it.
+  void doom(uint32_t slot);
+  bool doomed(uint32_t slot) const { return entry(slot).doomed || dropped(slot); }
+  // Gives the slot of a gathering block back that nobody has been at work on for so long.
+  bool reclaim_abandoned(std::chrono::milliseconds age);
 
-  const BlockKey& key(uint32_t slot) const { return index_.key(slot); }
-  std::byte* address(uint32_t slot) const { return pool_->slot_address(slot); }
-  size_t slots() const { return state_.size(); }
-  size_t used() const { return used_; }
-  size_t ready_blocks() const { return ready_blocks_; }
+  // The shards of a gathering block. `claim` answers what the shard was: missing becomes copying.
+  ShardState claim(uint32_t slot, uint32_t shard);
+  void unclaim(uint32_t slot, uint32_t shard);
+  // True: it was the last one.
+  bool set_copied(uint32_t slot, uint32_t shard);
+  bool all_claimed(uint32_t slot) const;
+  bool copying(uint32_t slot) const;
+
+  // Whether other processes work on the same pool, and those that wait for it to change.
+  bool shared() const { return member_ != memory::SharedSegment::kNoMember; }
+  void set_waiting(bool waiting);
+  memory::SharedEvent& event() { return header().event; }
+  // Puts in order what members left behind that are no longer there. True: something has changed.
+  bool reap();
+
+  const BlockKey& key(uint32_t slot) const { return entry(slot).key; }
+  std::byte* address(uint32_t slot) const { return memory_.slots->address(slot); }
+  size_t slots() const { return directory_.slots(); }
+  size_t used() const { return header().used; }
+  size_t ready_blocks() const { return header().ready; }
+  // Blocks that this table has chosen as victims.
   uint64_t evicted() const { return evicted_; }
-  uint64_t kept() const { return kept_.size(); }
+  uint64_t kept() const { return header().kept; }
+  // Blocks that this table has not let in.
   uint64_t refused() const { return refused_; }
-  size_t slot_bytes() const { return pool_->slot_bytes(); }
+  // How often the directory was put in order after a process died inside the lock.
+  uint32_t repairs() const { return header().repairs; }
+  size_t slot_bytes() const { return header().slot_bytes; }
+
+  // How long a slot stays unused that a member was writing to when it died: transfers that the
+  // kernel or a device had under way may still arrive.
+  void set_rest(std::chrono::milliseconds age) { rest_ = age; }
 
  private:
+  DirectoryHeader& header() const { return directory_.header(); }
+  SlotEntry& entry(uint32_t slot) const { return directory_.entry(slot); }
+  uint32_t take_free();
+  uint32_t evict();
   void release(uint32_t slot);
+  // Nobody copies shards of a gathering block any more: what was claimed and is not there was
+  // claimed by members that died.
+  void settle(uint32_t slot);
+  bool hopeless(uint32_t slot) const;
+  bool release_rested();
+  void set_state(uint32_t slot, SlotState state);
+  void note_change() { changed_ = true; }
+  // slot_recovery.cpp
+  bool reap_members(uint64_t gone);
+  void repair();
+  bool recount(uint32_t slot);
+  void leave();
 
-  const std::shared_ptr<Pool> pool_;
+  PoolMemory memory_;
+  const SlotDirectory directory_;
+  BlockIndex index_;
+  base::LruPolicy* order_ = nullptr;  // `policy_`, when that is the order in the directory
   const std::unique_ptr<base::EvictionPolicy> policy_;
   const bool retain_;
+  const uint64_t most_kept_;
   const std::unique_ptr<base::SecondUse> second_use_;  // may be null
-  BlockIndex index_;
-  std::vector<SlotState> state_;
-  std::vector<uint32_t> pins_;
-  std::vector<bool> dropped_;
-  std::vector<bool> refused_slots_;
-  base::SlotMarks kept_;
-  std::vector<Lease> leases_;
-  size_t used_ = 0;
-  size_t ready_blocks_ = 0;
+  const unsigned member_;
+  const uint64_t member_bit_;
+  std::vector<uint32_t> pins_;  // of this process
+  std::chrono::milliseconds rest_{60000};
+  uint32_t rest_seen_ms_ = 0;
+  uint32_t abandoned_seen_ms_ = 0;
   uint64_t evicted_ = 0;
   uint64_t refused_ = 0;
+  bool changed_ = false;
 };
 
 }  // namespace ucm::stages::cache

@@ -99,8 +99,9 @@ def test_a_block_size_that_is_not_the_engines_is_refused(engine: Engine, tmp_pat
 
 
 def test_a_pipeline_that_ends_in_one_process_is_refused(engine: Engine) -> None:
-    with pytest.raises(ConfigError, match=r"Cache\|Posix"):
+    with pytest.raises(ConfigError, match=r"`share: true`.*Cache\|Posix"):
         settings(engine, {"store_pipeline": "Cache"})
+    assert settings(engine, {"store_pipeline": "Cache", "share": True}).config.store.share
 
 
 @pytest.mark.parametrize("policy", [None, "recompute", "fail"])

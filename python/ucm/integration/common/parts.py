@@ -9,8 +9,6 @@ from ucm.config import StoreConfig
 from ucm.errors import ConfigError
 from ucm.store.store import Store
 
-_IN_PROCESS = ("Cache", "Null")
-
 
 def check_spec(store: StoreConfig) -> None:
     """Refuse pipelines whose blocks the scheduler of an engine could never see.
@@ -19,10 +17,11 @@ def check_spec(store: StoreConfig) -> None:
         ConfigError: the last stage keeps its blocks inside one process.
     """
     last = store.spec.split("|")[-1]
-    if last in _IN_PROCESS:
+    if last == "Null" or (last == "Cache" and not store.share):
+        advice = "`share: true`, or " if last == "Cache" else ""
         raise ConfigError(
             f"store_pipeline {store.store_pipeline!r} keeps blocks inside one process; an engine "
-            f"needs a stage that all its processes see, for example `{store.spec}|Posix`",
+            f"needs {advice}a stage that all its processes see, for example `{store.spec}|Posix`",
             key="store_pipeline",
         )
 
@@ -34,7 +33,7 @@ def shares_directory(store: StoreConfig) -> bool:
 
 def has_slow_lookup(store: StoreConfig) -> bool:
     """Whether a lookup may have to wait for a file system or a network."""
-    return store.spec.split("|")[-1] != "Disk"
+    return store.spec.split("|")[-1] not in ("Cache", "Disk")
 
 
 def open_part(

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "memory/shared_segment.h"
+#include "memory/slot_memory.h"
+#include "stages/cache/slot_directory.h"
+#include "ucm/layout.h"
+
+namespace ucm::stages::cache {
+
+// The memory of a SlotTable and of its slots.
+struct PoolMemory {
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<memory::SharedSegment> segment;  // null: memory of this process
+  std::unique_ptr<std::byte, Free> own;
+  SlotDirectory directory;
+  std::unique_ptr<memory::SlotMemory> slots;  // null: lookups and removals only
+};
+
+// A directory and slots of this process alone.
+Result<PoolMemory> make_own_pool(const BlockLayout& layout, const PoolOptions& options);
+// The pool that the processes of this user share under `name`, for blocks of this layout: the one
+// that is there, with as many slots as it was made with, or a fresh one.
+Result<PoolMemory> join_shared_pool(const std::string& name, const BlockLayout& layout,
+                                    const PoolOptions& options);
+// Where the pools of a name are met now, one for each layout in use.
+Result<std::vector<std::string>> find_shared_pools(const std::string& name);
+// A pool for lookups and removals. not_found when nobody has it open.
+Result<PoolMemory> watch_shared_pool(const std::string& path);
+
+}  // namespace ucm::stages::cache
