@@ -20,7 +20,7 @@ from ucm.integration.common.fallback import Breaker, Fallback
 from ucm.store.factory import open_store
 
 SIZE = 6000
-HANG_S = 1.0
+HANG_S = 0.4
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_a_failing_read_is_an_error_and_nothing_else_is_lost(make_store, tmp_pat
     assert (back == block(b"two"[0])).all()
 
 
-@pytest.mark.parametrize("pipeline", DURABLE)
+@pytest.mark.parametrize("pipeline", ["Posix", "Cache|Disk"])
 def test_calls_return_in_time_while_the_storage_hangs_and_the_store_works_afterwards(
     tmp_path, pipeline
 ):
@@ -156,7 +156,7 @@ def test_the_breaker_opens_while_the_storage_hangs_and_closes_again_afterwards(t
     store.close()
 
 
-@pytest.mark.parametrize("pipeline", DURABLE)
+@pytest.mark.parametrize("pipeline", ["Cache|Posix", "Disk"])
 def test_a_process_stops_cleanly_while_its_storage_hangs_for_good(tmp_path, pipeline):
     program = (
         "import sys, numpy as np\n"
