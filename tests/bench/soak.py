@@ -95,7 +95,7 @@ class Worker(threading.Thread):
                 store.remove(names)
             self._figures.add(kind)
         except UcmError as error:
-            self._figures.add(f"{kind}: {error.code}", str(error))
+            self._figures.add(f"{kind}: {error.code} ({self._place.pipeline})", str(error))
 
     def _load(self, store: Store, numbers: list[int], names: list[bytes]) -> None:
         back = [np.zeros(BLOCK_BYTES, np.uint8) for _ in numbers]
@@ -120,6 +120,7 @@ class Place:
     """A store that is closed and opened again while others work with it."""
 
     def __init__(self, pipeline: str, folder: Path) -> None:
+        self.pipeline = pipeline
         self._config = {
             "store_pipeline": pipeline,
             "storage_backends": str(folder),

@@ -7,6 +7,7 @@ import errno
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,23 @@ def test_calls_return_in_time_while_the_storage_hangs_and_the_store_works_afterw
             time.sleep(0.05)
     assert (fresh == block(1)).all()
     store.close()
+
+
+def test_a_slow_transfer_is_no_timeout_whenever_it_ends(make_store, tmp_path):
+    store = make_store("Posix", more={"timeout_s": 60.0})
+    store.wait(store.dump([b"first"], 0, block(0)))
+
+    def dump_some(first: int) -> None:
+        for n in range(first, first + 10):
+            store.wait(store.dump([bytes([n]) * 16], 0, block(n)))
+
+    # As long as the slices that a wait is made of.
+    with (
+        disturbed(FaultRule(Operation.write, blocks_of(tmp_path), delay_ms=100)),
+        ThreadPoolExecutor(4) as pool,
+    ):
+        for done in [pool.submit(dump_some, 10 * i) for i in range(4)]:
+            done.result()
 
 
 def test_the_breaker_opens_while_the_storage_hangs_and_closes_again_afterwards(tmp_path):

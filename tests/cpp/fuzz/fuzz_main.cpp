@@ -82,10 +82,9 @@ class Mutator {
 
   // Numbers at which things go wrong.
   void set_number(Bytes* input, size_t at) {
-    static constexpr uint64_t kNumbers[] = {0,          1,          0x7F,       0x80,
-                                            0xFF,       0xFFF,      0x1000,     0x7FFFFFFF,
-                                            0x80000000, 0xFFFFFFFF, 1ull << 32, 1ull << 63,
-                                            ~0ull,      ~0ull - 63};
+    static constexpr uint64_t kNumbers[] = {
+        0,          1,          0x7F,       0x80,       0xFF,       0xFFF, 0x1000,
+        0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1ull << 32, 1ull << 63, ~0ull, ~0ull - 63};
     const uint64_t number = kNumbers[below(std::size(kNumbers))];
     const size_t bytes = std::min<size_t>(size_t{1} << below(4), input->size() - at);
     std::memcpy(input->data() + at, &number, bytes);

@@ -36,7 +36,9 @@ std::string_view to_text(std::span<const std::byte> input) {
   return {reinterpret_cast<const char*>(input.data()), input.size()};
 }
 void write_file(const std::string& path, std::span<const std::byte> input) {
-  const auto file = io::File::open(path, O_WRONLY | O_CREAT | O_TRUNC);
+  // A fresh file: some file systems flush one that was truncated and written again.
+  static_cast<void>(io::unlink_file(path));
+  const auto file = io::File::open(path, O_WRONLY | O_CREAT | O_EXCL);
   promise(file.ok() && io::write_at(file.value(), 0, input.data(), input.size()).ok(),
           "the scratch folder can be written");
 }
@@ -170,8 +172,8 @@ void run_format(std::span<const std::byte> input) {
 
 std::unique_ptr<pages::PageIndex> open_index(const std::string& folder,
                                              pages::Recovered* recovered) {
-  auto index = pages::PageIndex::open_writable(folder, page_format(), 0600, kSlots,
-                                               [](uint32_t) { return true; }, recovered);
+  auto index = pages::PageIndex::open_writable(
+      folder, page_format(), 0600, kSlots, [](uint32_t) { return true; }, recovered);
   promise(index.ok(), "a damaged index does not keep a store closed");
   return std::move(index).value();
 }
