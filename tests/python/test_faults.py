@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -142,13 +143,23 @@ def test_a_slow_transfer_is_no_timeout_whenever_it_ends(make_store, tmp_path):
         for n in range(first, first + 10):
             store.wait(store.dump([bytes([n]) * 16], 0, block(n)))
 
-    # As long as the slices that a wait is made of.
+    def keep_busy() -> None:
+        while not over.is_set():
+            sum(range(1000))
+
+    over = threading.Event()
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    # As long as the slices that a wait is made of, while another thread has the interpreter.
     with (
-        disturbed(FaultRule(Operation.write, blocks_of(tmp_path), delay_ms=100)),
+        disturbed(FaultRule(Operation.write, blocks_of(tmp_path), delay_ms=99)),
         ThreadPoolExecutor(4) as pool,
     ):
-        for done in [pool.submit(dump_some, 10 * i) for i in range(4)]:
-            done.result()
+        waits = [pool.submit(dump_some, 10 * i) for i in range(4)]
+    over.set()
+    busy.join()
+    for wait in waits:
+        wait.result()
 
 
 def test_the_breaker_opens_while_the_storage_hangs_and_closes_again_afterwards(tmp_path):
