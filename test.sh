@@ -176,7 +176,10 @@ main() {
     for part in "${@:-default}"; do
         case $part in
             lint | cpp | python | engines | asan | tsan | bench | crash | fuzz | soak) parts="$parts $part" ;;
-            [0-9]*) parts="$parts:$part" ;;
+            [0-9]*)
+                [ -n "$parts" ] || die "$part: a size stands behind its part"
+                parts="$parts:$part"
+                ;;
             all) parts="$parts lint cpp python engines asan tsan" ;;
             default) parts="lint cpp python engines" ;;
             *)

@@ -121,15 +121,16 @@ class Place:
 
     def __init__(self, pipeline: str, folder: Path) -> None:
         self.pipeline = pipeline
-        self._config = {
+        self._config: dict[str, Any] = {
             "store_pipeline": pipeline,
             "storage_backends": str(folder),
             "buffer_number": 24,
             "capacity_bytes": CAPACITY_BYTES,
-            "segment_bytes": 16 << 20,
             "prefault": False,
             "timeout_s": 20.0,
         }
+        if "Disk" in pipeline:
+            self._config["segment_bytes"] = 16 << 20
         self._changed = threading.Condition()
         self._users = 0
         self._closing = False
