@@ -162,6 +162,21 @@ def test_a_slow_transfer_is_no_timeout_whenever_it_ends(make_store, tmp_path):
         wait.result()
 
 
+def test_a_removal_before_sizes_are_known_does_not_shut_out_the_first_dump(make_store, tmp_path):
+    first = make_store("Disk")
+    first.wait(first.dump([b"old"], 0, block(1)))
+    first.close()
+    store = make_store("Disk")
+    with disturbed(FaultRule(Operation.allocate, "/LOCK", delay_ms=300)):
+        remover = threading.Thread(target=store.remove, args=([b"old"],))
+        remover.start()
+        while faults.faults_taken() == 0:
+            time.sleep(0.001)
+        store.wait(store.dump([b"new"], 0, block(2)))
+        remover.join()
+    assert store.lookup([b"old", b"new"]) == [False, True]
+
+
 def test_the_breaker_opens_while_the_storage_hangs_and_closes_again_afterwards(tmp_path):
     store = open_store(settings("Posix", tmp_path, timeout_s=0.3))
     store.wait(store.dump([b"one"], 0, block(1)))
