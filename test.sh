@@ -8,7 +8,7 @@ UCM_SELF=$(pwd)/test.sh
 
 usage() {
     cat <<'TEXT'
-usage: ./test.sh [PART...]
+usage: ./test.sh [PART [SIZE]...]
 
   lint      ruff, clang-format, shell syntax
   cpp       the C++ core: build with warnings as errors, ctest, the example through find_package
@@ -25,6 +25,9 @@ usage: ./test.sh [PART...]
   peers     this project beside LMCache, Mooncake Store and the machine's limits, in .venv-peers; the
             results go to docs/benchmarks; PEERS_FOLDER names the disk, PEERS_WORDS more words for
             tests/bench/peers/peers.py
+  crash     power losses, kills and damage of the disk stages; SIZE crash points for each variant (300)
+  fuzz      the parsers of foreign bytes under the sanitizers, for SIZE seconds (300)
+  soak      work on a sick storage for SIZE minutes (30) with ceilings, into .cache/soak.json
   all       lint cpp python engines asan tsan
 
 Without a part: lint cpp python engines. The first run installs system packages (as root or with sudo), a virtual
@@ -62,6 +65,24 @@ check_shell() {
 build_cpp() {
     cmake --preset "$1"
     cmake --build --preset "$1" -j "$JOBS"
+}
+
+# What fails has printed its seed: UCM_SEED repeats it.
+run_crash() {
+    UCM_PLATFORM_DIR=build/dev/lib UCM_CRASH_POINTS=$1 UCM_KILLS=$1 UCM_DAMAGE_ROUNDS=$(($1 / 10)) \
+        build/dev/tests/cpp/crash/ucm_crash_test
+}
+
+run_fuzz() {
+    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 build/asan/tests/cpp/fuzz/ucm_fuzz all "$1"
+}
+
+run_soak() {
+    folder=$(mktemp -d "$UCM_CACHE/soak-XXXXXX")
+    rc=0
+    "$UCM_VENV/bin/python" tests/bench/soak.py --minutes "$1" --folder "$folder" --out "$UCM_CACHE/soak.json" || rc=$?
+    rm -rf "$folder"
+    return "$rc"
 }
 
 run_ctest() { ctest --preset "$1" -j "$JOBS" --no-tests=error; }
@@ -221,6 +242,23 @@ part_arm64() {
     step "arm64: ctest under qemu, 64 KiB pages" run_arm64 "-p 65536"
 }
 
+part_crash() {
+    step "C++: build (dev)" build_cpp dev
+    step "crash: ${SIZE:-300} points for each variant" run_crash "${SIZE:-300}"
+}
+
+part_fuzz() {
+    step "C++: build (asan)" build_cpp asan
+    step "fuzz: ${SIZE:-300} s" run_fuzz "${SIZE:-300}"
+}
+
+part_soak() {
+    need_venv
+    need_package
+    step "soak: ${SIZE:-30} minutes" run_soak "${SIZE:-30}"
+    cat "$UCM_CACHE/soak.json"
+}
+
 part_bench() {
     need_venv
     step "bench" run_bench
@@ -243,7 +281,13 @@ main() {
     parts=
     for part in "${@:-default}"; do
         case $part in
-            lint | cpp | python | engines | asan | tsan | light_mem | platforms | arm64 | bench | peers) parts="$parts $part" ;;
+            lint | cpp | python | engines | asan | tsan | crash | fuzz | soak | light_mem | platforms | arm64 | bench | peers)
+                parts="$parts $part"
+                ;;
+            [0-9]*)
+                [ -n "$parts" ] || die "$part: a size stands behind its part"
+                parts="$parts:$part"
+                ;;
             all) parts="$parts lint cpp python engines asan tsan" ;;
             default) parts="lint cpp python engines" ;;
             *)
@@ -255,7 +299,9 @@ main() {
     steps_begin
     need_system_packages
     for part in $parts; do
-        "part_$part"
+        SIZE=
+        case $part in *:*) SIZE=${part#*:} ;; esac
+        "part_${part%%:*}"
     done
 }
 
