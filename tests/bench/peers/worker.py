@@ -179,6 +179,9 @@ def main() -> None:
             text = f"{type(error).__name__}: {error}".strip()
             result = {"error": text.splitlines()[0]}
         print(json.dumps(result), file=answers, flush=True)
+    # The driver has gone: nothing may stay behind.
+    if hasattr(worker, "folder") and worker.folder.exists():
+        worker.close()
 
 
 if __name__ == "__main__":
