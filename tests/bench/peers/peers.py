@@ -238,6 +238,7 @@ def main() -> int:
 def publish(report: dict[str, Any], folder: Path) -> None:
     """What there is so far, as JSON, table and plots."""
     folder.mkdir(parents=True, exist_ok=True)
+    report["rows"].sort(key=lambda row: int(row["block_bytes"]))
     (folder / "peers.json").write_text(json.dumps(report, indent=1) + "\n")
     write_table(report, folder / "peers.md")
     write_plots(report, folder)
