@@ -10,8 +10,10 @@ from page_contents import (
     ABORTED,
     FINISHED,
     PAGE_BYTES,
+    fill,
     finish,
     keys_of,
+    rows,
     span,
     tensor_of,
     write,
@@ -105,6 +107,26 @@ def test_a_block_with_a_page_missing_is_a_miss_and_is_written_again(
     tensor[8:] = 0
     assert write(service, tensor, keys) == [FINISHED] * 2
     assert service.query(keys) == [True, True]
+
+
+def test_a_page_and_a_hash_may_stand_twice_in_one_call(make: Make) -> None:
+    tensor = tensor_of(16)
+    service = make(tensor)
+    (key,) = keys_of(6, 1)
+    fill(tensor, [3], [key])
+    task = service.create([key, key, key], rows(3, 3, 3), "w")
+    assert finish(task) == [FINISHED] * 3
+    assert service.query([key, key]) == [True, True]
+    assert finish(service.create([key, key], rows(7, 7), "r")) == [FINISHED] * 2
+    assert wrong_pages(tensor, [7], [key]) == []
+
+
+def test_hashes_of_more_than_128_bits_are_refused(make: Make) -> None:
+    service = make()
+    for wrong in (1 << 128, -1, "7"):
+        with pytest.raises((OverflowError, TypeError)):
+            service.query([wrong])  # type: ignore[list-item]
+    assert service.query([(1 << 128) - 1, 0]) == [False, False]
 
 
 def test_hashes_and_pages_must_make_the_same_blocks(make: Make) -> None:
