@@ -32,6 +32,8 @@ from typing import Any
 import numpy as np
 from figures import fio_gbps
 
+# This file must not stand for the package of its name.
+sys.path.remove(str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python" / "light_mem"))
 
 from light_llm_loop import DiskLoop
