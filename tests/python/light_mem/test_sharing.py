@@ -223,6 +223,24 @@ def test_a_reader_of_a_shared_folder_has_no_name_and_writes_nothing(make: Make) 
     assert finish(task) == [ABORTED]
 
 
+def test_a_node_drops_its_own_pages_of_another_server_and_nobody_elses(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tensor = tensor_of(8)
+    serve(monkeypatch)
+    for name, seed in (("a", 40), ("b", 41)):
+        node = make(tensor, shared="on", coord_node_id=name)
+        write(node, tensor, keys_of(seed, 2))
+        node.close()
+    serve(monkeypatch, tp=2)
+    make(tensor, shared="on", coord_node_id="a").close()
+    serve(monkeypatch)
+    reader = make(tensor, shared="on", coord_node_id="c")
+    assert reader.query(keys_of(40, 2)) == [False] * 2
+    assert reader.query(keys_of(41, 2)) == [True] * 2
+    assert os.listdir(tmp_path) == ["cache_file"]
+
+
 def test_two_nodes_of_one_name_are_refused(make: Make) -> None:
     make(shared="on", coord_node_id="same")
     with pytest.raises(RuntimeError, match="is held by"):
