@@ -338,6 +338,7 @@ def main() -> None:
     parser.add_argument("--page-kib", type=int, action="append")
     args = parser.parse_args()
     results: list[dict[str, Any]] = []
+    load = round(os.getloadavg()[0], 1)
     sizes = tuple(each << 10 for each in args.page_kib) if args.page_kib else PAGE_SIZES
     for name in ["light_mem", *([args.original] if args.original else [])]:
         module = importlib.import_module(name)
@@ -363,9 +364,12 @@ def main() -> None:
     report = {
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python", *sys.argv]),
-        "machine": {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release()},
+        "machine": {
+            "cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(),
+            "load_average_at_start": load,
+        },
         "results": results,
-    }
+    }  # fmt: skip
     if args.out:
         args.out.write_text(json.dumps(report, indent=2) + "\n")
     if args.plot:
