@@ -12,8 +12,9 @@ constexpr std::chrono::seconds kLogEvery{10};
 
 }  // namespace
 
+// Slots come back one by one; a thread that is woken for each of them does little else.
 bool TensorService::can_dump() const {
-  return !dumps_.empty() && !free_.empty() && dump_slots_ < slots_ / 2;
+  return !dumps_.empty() && !free_.empty() && slots_ / 2 - dump_slots_ >= bundle_pages_;
 }
 
 // How many slots loads may take: one is left to dumps that have none.
