@@ -308,6 +308,7 @@ def plot(results: list[dict[str, Any]], file: Path) -> None:
         axes.set(
             xscale="log", xlabel="block, MiB", title=f"{side}, rate of fio = 1", ylim=(0, None)
         )
+    axes.set_ylim(bottom=0)
     axes.legend(fontsize=7)
     figure.savefig(file, dpi=130)
 
