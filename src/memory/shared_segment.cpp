@@ -12,12 +12,16 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 #include <vector>
+
+#include "ucm/log.h"
 
 namespace ucm::memory {
 namespace {
 
 constexpr char kName[] = "ucm-pool";
+constexpr std::string_view kLink = "/memfd:ucm-pool";
 constexpr uint64_t kMagic = 0x314C4F4F504D4355ull;  // "UCMPOOL1"
 constexpr size_t kTagBytes = 32;
 
@@ -28,6 +32,30 @@ std::string random_tag() {
   std::snprintf(text, sizeof(text), "%016llx%016llx", static_cast<unsigned long long>(words[0]),
                 static_cast<unsigned long long>(words[1]));
   return text;
+}
+
+std::string link_of(const MeetingFile::Holder& holder) {
+  return "/proc/" + std::to_string(holder.pid) + "/fd/" + std::to_string(holder.fd);
+}
+
+// Whether a line leads to a pool no more: its process has ended, or its number means another one.
+bool is_gone(const MeetingFile::Holder& holder) {
+  char target[64] = {};
+  if (::readlink(link_of(holder).c_str(), target, sizeof(target) - 1) < 0) {
+    return errno != EACCES && errno != EPERM;
+  }
+  return !std::string_view(target).starts_with(kLink);
+}
+
+// It may be a process of somebody else that has the number of one that is gone.
+void warn_if_hidden(const MeetingFile::Holder& holder) {
+  char target[64];
+  if (::readlink(link_of(holder).c_str(), target, sizeof(target)) >= 0) return;
+  if (errno != EACCES && errno != EPERM) return;
+  log(LogLevel::warning,
+      "memory: /proc/%d/fd can not be read; if that process shares a pool, run both as the same "
+      "user with the same rights: this one makes a pool of its own",
+      static_cast<int>(holder.pid));
 }
 
 struct flock byte_of(unsigned member) {
@@ -50,19 +78,24 @@ struct SharedSegment::Header {
 
 Result<std::unique_ptr<SharedSegment>> SharedSegment::join(const std::string& path, size_t bytes,
                                                            const Prepare& prepare) {
-  UCM_TRY_ASSIGN(MeetingFile meeting, MeetingFile::enter(path, /*make=*/true));
+  // Made first: when it goes after a failure, the meeting is over and it can enter it again.
   std::unique_ptr<SharedSegment> segment(new SharedSegment(path));
+  UCM_TRY_ASSIGN(MeetingFile meeting, MeetingFile::enter(path, /*make=*/true));
   for (const MeetingFile::Holder& holder : meeting.holders()) {
     if (segment->reach(holder, meeting.tag())) break;
   }
-  if (!segment->memory_) UCM_TRY(segment->create(bytes, prepare));
+  if (!segment->memory_) {
+    for (const MeetingFile::Holder& holder : meeting.holders()) warn_if_hidden(holder);
+    UCM_TRY(segment->create(bytes, prepare));
+  }
   UCM_TRY(segment->enlist(&meeting, /*as_member=*/true));
   return segment;
 }
 
 Result<std::unique_ptr<SharedSegment>> SharedSegment::find(const std::string& path) {
-  UCM_TRY_ASSIGN(MeetingFile meeting, MeetingFile::enter(path, /*make=*/false));
+  // Made first: when it goes after a failure, the meeting is over and it can enter it again.
   std::unique_ptr<SharedSegment> segment(new SharedSegment(path));
+  UCM_TRY_ASSIGN(MeetingFile meeting, MeetingFile::enter(path, /*make=*/false));
   for (const MeetingFile::Holder& holder : meeting.holders()) {
     if (segment->reach(holder, meeting.tag())) break;
   }
@@ -80,6 +113,7 @@ SharedSegment::~SharedSegment() {
   if (meeting.ok() && meeting.value().tag() == std::string(header()->tag, kTagBytes)) {
     std::vector<MeetingFile::Holder> others = meeting.value().holders();
     std::erase(others, MeetingFile::Holder{::getpid(), memory_.number()});
+    std::erase_if(others, is_gone);
     if (others.empty()) {
       meeting.value().remove();
     } else {
@@ -123,13 +157,9 @@ Status SharedSegment::create(size_t bytes, const Prepare& prepare) {
 }
 
 bool SharedSegment::reach(const MeetingFile::Holder& holder, const std::string& tag) {
-  const std::string path =
-      "/proc/" + std::to_string(holder.pid) + "/fd/" + std::to_string(holder.fd);
+  const std::string path = link_of(holder);
   // The number may name anything by now: look before opening it.
-  char target[64] = {};
-  const std::string wanted = std::string("/memfd:") + kName;
-  if (::readlink(path.c_str(), target, sizeof(target) - 1) < 0) return false;
-  if (std::strncmp(target, wanted.c_str(), wanted.size()) != 0) return false;
+  if (is_gone(holder)) return false;
   memory_ = Descriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (memory_ && map().ok() && header()->magic == kMagic && header()->bytes == mapped_bytes_ &&
       tag == std::string(header()->tag, kTagBytes)) {
@@ -169,9 +199,7 @@ Status SharedSegment::enlist(MeetingFile* meeting, bool as_member) {
   if (as_member) UCM_TRY(take_number());
   std::vector<MeetingFile::Holder> holders = meeting->holders();
   // Lines of processes that are gone leave with the next one that comes.
-  std::erase_if(holders, [](const MeetingFile::Holder& holder) {
-    return ::kill(holder.pid, 0) != 0 && errno == ESRCH;
-  });
+  std::erase_if(holders, is_gone);
   holders.push_back({::getpid(), memory_.number()});
   return meeting->write(std::string(header()->tag, kTagBytes), std::move(holders));
 }
