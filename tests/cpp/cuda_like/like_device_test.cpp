@@ -132,8 +132,13 @@ TEST_F(LikeDeviceTest, KernelArgumentsAreNotWrittenAgainBeforeTheirKernelRan) {
   for (size_t i = 0; i < 20000; ++i) {
     pieces.push_back({far_ + (19999 - i) * 50, host_ + i * 50, 50});
   }
+  const int before = Model::the().calls("copy_pieces");
   std::thread opener([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    // When the ring is full the next arguments have to wait; the pause lets a mistake happen.
+    while (Model::the().calls("copy_pieces") - before < 4) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
     gate.set_value();
   });
   EXPECT_TRUE(device.copy(stream, Direction::load, pieces).ok());
