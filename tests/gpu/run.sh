@@ -3,6 +3,7 @@
 # Builds the CUDA platform from the tree without network and runs everything that needs a GPU, in under eight minutes.
 # usage: tests/gpu/run.sh RESULTS_FOLDER        leaves gpu.json and gpu.log there; exit 0: everything passed
 #        tests/gpu/run.sh --dry-run RESULTS     the same steps on the simulated device, without a GPU
+# UCM_GPU_BUILD names another build folder; one that is configured already is taken as it is.
 # Needs nvcc, CMake >= 3.24, g++ >= 12 and Python with PyTorch; .gpu/ (tests/gpu/pack.sh) brings the rest.
 set -u
 dry=0
@@ -48,6 +49,7 @@ if [ -d .gpu/prefix ]; then
 fi
 
 configure() {
+    [ ! -f "$build/CMakeCache.txt" ] || return 0 # as it was configured
     if [ "$dry" = 1 ]; then
         cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DUCM_TESTS=ON -DUCM_PLATFORMS=cpu
     else
