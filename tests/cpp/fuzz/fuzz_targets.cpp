@@ -101,7 +101,7 @@ void run_trailer(std::span<const std::byte> input) {
 std::vector<Bytes> block_file_corpus() {
   const BlockKey key = make_key(1);
   const auto payload = payload_of(key);
-  const auto image = posix::BlockImage::make(key, layout(), payload.data(), std::nullopt, 1);
+  const auto image = posix::BlockImage::make(key, layout(), payload.data(), nullptr, 1);
   const std::string path = io::join(fuzz_folder(), "block");
   {
     const auto file = io::File::open(path, O_WRONLY | O_CREAT | O_TRUNC);
