@@ -8,7 +8,7 @@ UCM_SELF=$(pwd)/test.sh
 
 usage() {
     cat <<'TEXT'
-usage: ./test.sh [PART...]
+usage: ./test.sh [PART [SIZE]...]
 
   lint      ruff, clang-format, shell syntax
   cpp       the C++ core: build with warnings as errors, ctest, the example through find_package
@@ -21,11 +21,14 @@ usage: ./test.sh [PART...]
   platforms the configure errors of every platform; the sources of all platforms against the vendors' headers (CUDA 12.9,
             ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module with nvcc, loaded without a driver
   arm64     the core cross-built for aarch64, its tests under qemu with 4 KiB and with 64 KiB pages
-  kills     processes that share a pool or a directory, killed at random: 600 times in each test (UCM_KILLS=N)
+  kills     processes that share a pool or a directory, killed at random: SIZE times in each test (600)
   bench     figures, no verdict: tests/bench, into .cache/figures.json
   peers     this project beside LMCache, Mooncake Store and the machine's limits, in .venv-peers; the
             results go to docs/benchmarks; PEERS_FOLDER names the disk, PEERS_WORDS more words for
             tests/bench/peers/peers.py
+  crash     power losses, kills and damage of the disk stages; SIZE crash points for each variant (300)
+  fuzz      the parsers of foreign bytes under the sanitizers, for SIZE seconds (300)
+  soak      work on a sick storage for SIZE minutes (30) with ceilings, into .cache/soak.json
   all       lint cpp python engines asan tsan
 
 Without a part: lint cpp python engines. The first run installs system packages (as root or with sudo), a virtual
@@ -65,10 +68,28 @@ build_cpp() {
     cmake --build --preset "$1" -j "$JOBS"
 }
 
+# What fails has printed its seed: UCM_SEED repeats it.
+run_crash() {
+    UCM_PLATFORM_DIR=build/dev/lib UCM_CRASH_POINTS=$1 UCM_KILLS=$1 UCM_DAMAGE_ROUNDS=$(($1 / 10)) \
+        build/dev/tests/cpp/crash/ucm_crash_test
+}
+
+run_fuzz() {
+    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 build/asan/tests/cpp/fuzz/ucm_fuzz all "$1"
+}
+
+run_soak() {
+    folder=$(mktemp -d "$UCM_CACHE/soak-XXXXXX")
+    rc=0
+    "$UCM_VENV/bin/python" tests/bench/soak.py --minutes "$1" --folder "$folder" --out "$UCM_CACHE/soak.json" || rc=$?
+    rm -rf "$folder"
+    return "$rc"
+}
+
 run_ctest() { ctest --preset "$1" -j "$JOBS" --no-tests=error; }
 
 run_kills() {
-    UCM_KILLS=${UCM_KILLS:-600}
+    UCM_KILLS=$1
     UCM_PLATFORM_DIR=build/dev/lib
     export UCM_KILLS UCM_PLATFORM_DIR
     build/dev/tests/cpp/stage_cache/ucm_stage_cache_test --gtest_filter='Shared*ill*'
@@ -232,7 +253,24 @@ part_arm64() {
 
 part_kills() {
     step "C++: build (dev)" build_cpp dev
-    step "C++: processes killed at random" run_kills
+    step "kills: ${SIZE:-600} in each test" run_kills "${SIZE:-600}"
+}
+
+part_crash() {
+    step "C++: build (dev)" build_cpp dev
+    step "crash: ${SIZE:-300} points for each variant" run_crash "${SIZE:-300}"
+}
+
+part_fuzz() {
+    step "C++: build (asan)" build_cpp asan
+    step "fuzz: ${SIZE:-300} s" run_fuzz "${SIZE:-300}"
+}
+
+part_soak() {
+    need_venv
+    need_package
+    step "soak: ${SIZE:-30} minutes" run_soak "${SIZE:-30}"
+    cat "$UCM_CACHE/soak.json"
 }
 
 part_bench() {
@@ -257,8 +295,12 @@ main() {
     parts=
     for part in "${@:-default}"; do
         case $part in
-            lint | cpp | python | engines | asan | tsan | light_mem | platforms | arm64 | kills | bench | peers)
+            lint | cpp | python | engines | asan | tsan | crash | kills | fuzz | soak | light_mem | platforms | arm64 | bench | peers)
                 parts="$parts $part"
+                ;;
+            [0-9]*)
+                [ -n "$parts" ] || die "$part: a size stands behind its part"
+                parts="$parts:$part"
                 ;;
             all) parts="$parts lint cpp python engines asan tsan" ;;
             default) parts="lint cpp python engines" ;;
@@ -271,7 +313,9 @@ main() {
     steps_begin
     need_system_packages
     for part in $parts; do
-        "part_$part"
+        SIZE=
+        case $part in *:*) SIZE=${part#*:} ;; esac
+        "part_${part%%:*}"
     done
 }
 

@@ -76,9 +76,8 @@ nb::dict stats_of(HostPages& pages) {
   return out;
 }
 
-void bind_index(nb::module_& module) {
-  nb::class_<HostPages>(module, "HostPages", "CPU pages that several processes share by name.")
-      .def_static(
+void bind_opening(nb::class_<HostPages>& type) {
+  type.def_static(
           "create",
           [](const std::string& name, uint32_t pages, size_t page_bytes, bool huge_pages,
              bool numa_interleave, const std::string& platform, int device_id) {
@@ -109,8 +108,11 @@ void bind_index(nb::module_& module) {
             return value_or_raise(std::move(made));
           },
           nb::arg("name"), nb::arg("with_memory") = true, nb::arg("platform") = "",
-          nb::arg("device_id") = 0, "Joins those of another process; raises NotFound.")
-      .def("allocate", &allocate, nb::arg("keys"),
+          nb::arg("device_id") = 0, "Joins those of another process; raises NotFound.");
+}
+
+void bind_calls(nb::class_<HostPages>& type) {
+  type.def("allocate", &allocate, nb::arg("keys"),
            "(page, filled already) per 16-byte key; -1 from the first that finds no page.")
       .def(
           "query",
@@ -213,7 +215,10 @@ void bind_copies(nb::module_& module) {
 }  // namespace
 
 void bind_host_pages(nb::module_& module) {
-  bind_index(module);
+  nb::class_<HostPages> type(module, "HostPages",
+                             "CPU pages that several processes share by name.");
+  bind_opening(type);
+  bind_calls(type);
   bind_copies(module);
 }
 

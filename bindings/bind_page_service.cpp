@@ -251,7 +251,8 @@ void bind_page_service(nb::module_& module) {
           [](PageServiceObject& self, const Tokens& tokens, uint32_t block_pages) {
             return self.lookup(token_keys(tokens, block_pages), tokens.shape(0), block_pages);
           },
-          nb::arg("tokens"), nb::arg("block_pages"))
+          nb::arg("tokens"), nb::arg("block_pages"),
+          nb::sig("def query_tokens(self, tokens: typing.Any, block_pages: int) -> list[bool]"))
       .def(
           "create",
           [](PageServiceObject& self, nb::handle hashes, const PageNumbers& pages,

@@ -14,10 +14,15 @@ namespace nb = nanobind;
 namespace ucm::bindings {
 namespace {
 
-using Milestone = Status (Task::*)(std::chrono::nanoseconds);
+struct Milestone {
+  Status (Task::*wait)(std::chrono::nanoseconds);
+  bool (Task::*reached)() const;
+};
+constexpr Milestone kDone = {&Task::wait, &Task::done};
+constexpr Milestone kReleased = {&Task::wait_released, &Task::released};
 
 // Waits in slices, so that Ctrl-C reaches the caller while storage is slow.
-void wait_for(Task& task, Milestone milestone, double timeout_s) {
+void wait_for(Task& task, const Milestone& milestone, double timeout_s) {
   constexpr double kSlice = 0.1;
   const auto deadline = std::chrono::steady_clock::now() +
                         std::chrono::duration<double>(std::min(std::max(timeout_s, 0.0), 1e9));
@@ -29,12 +34,15 @@ void wait_for(Task& task, Milestone milestone, double timeout_s) {
     Status status;
     {
       const nb::gil_scoped_release unlocked;
-      status = (task.*milestone)(slice);
+      status = (task.*milestone.wait)(slice);
     }
-    if (status.code() == Code::timeout && !task.done() && left > kSlice) {
+    // It may have come between the end of the slice and now: then the slice's answer is void.
+    const bool reached = (task.*milestone.reached)();
+    if (!reached && left > kSlice) {
       if (PyErr_CheckSignals() != 0) throw nb::python_error();
       continue;
     }
+    if (reached) status = task.status();
     raise_unless_ok(status, status.ok() ? std::vector<uint32_t>() : task.failed_rows());
     return;
   }
@@ -45,11 +53,11 @@ void wait_for(Task& task, Milestone milestone, double timeout_s) {
 void bind_task(nb::module_& module) {
   nb::class_<Task>(module, "Task", "A transfer under way; see ucm.store.Task.")
       .def(
-          "wait", [](Task& task, double timeout_s) { wait_for(task, &Task::wait, timeout_s); },
+          "wait", [](Task& task, double timeout_s) { wait_for(task, kDone, timeout_s); },
           nb::arg("timeout_s"), "Block until done; raises the first cause or Timeout.")
       .def(
           "wait_released",
-          [](Task& task, double timeout_s) { wait_for(task, &Task::wait_released, timeout_s); },
+          [](Task& task, double timeout_s) { wait_for(task, kReleased, timeout_s); },
           nb::arg("timeout_s"), "Block until the caller's memory is free or filled.")
       .def("cancel", &Task::cancel, nb::call_guard<nb::gil_scoped_release>(),
            "End rows that have not started as cancelled.")

@@ -41,9 +41,9 @@ struct HostPagesStats {
   uint64_t offload_dropped = 0;  // pages whose group did not fit in the queue
   uint64_t offload_waiting = 0;  // cells of the queue in use
   uint64_t misused = 0;          // references given back that nobody held
-  uint64_t engine_loads = 0;  // pages copied to the engine and from it, as it told
+  uint64_t engine_loads = 0;     // pages copied to the engine and from it, as it told
   uint64_t engine_dumps = 0;
-  uint64_t repairs = 0;          // a process died inside the index and it was put in order again
+  uint64_t repairs = 0;  // a process died inside the index and it was put in order again
 };
 
 // CPU pages of an engine that several processes share: an index by content (key, state, count of

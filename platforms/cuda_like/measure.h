@@ -18,7 +18,7 @@
 // The table a device's method is chosen from: measured once per device and process.
 namespace ucm::cuda_like {
 
-inline constexpr size_t kTrialBytes = size_t{8} << 20;
+inline constexpr size_t kTrialBytes = size_t{4} << 20;
 
 // Times of one way of copying, by direction and piece size.
 using TrialTimes = std::array<std::array<std::chrono::nanoseconds, 2>, 2>;

@@ -61,9 +61,10 @@ class Pipeline:
     def unpin(self, keys: bytes) -> None: ...
 
     def load(self, keys: bytes, shards: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0) -> Task:
+    def load(self, keys: bytes, shards: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0, on_host: bool = False) -> Task:
         """Start copying blocks to (rows, pieces) addresses."""
 
-    def dump(self, keys: bytes, shards: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0) -> Task:
+    def dump(self, keys: bytes, shards: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0, on_host: bool = False) -> Task:
         """Start copying blocks from (rows, pieces) addresses."""
 
     def metrics(self) -> list[tuple[str, str, dict[str, str], float | tuple[list[float], list[int], float]]]:
@@ -110,7 +111,7 @@ class PageService:
 
     def query(self, hashes: Sequence[int], block_pages: int) -> list[bool]: ...
 
-    def query_tokens(self, tokens: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], block_pages: int) -> list: ...
+    def query_tokens(self, tokens: Any, block_pages: int) -> list[bool]: ...
 
     def create(self, hashes: Sequence[int], pages: Any, block_pages: int, write: bool, start_pos: int) -> PageTask: ...
 

@@ -2,6 +2,7 @@
 #include "base/eviction_lru2.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace ucm::base {
@@ -121,16 +122,17 @@ uint16_t Lru2Policy::take_ghost(uint32_t fingerprint) {
 void Lru2Policy::reorder(Order order) {
   if (order == state_->order) return;
   state_->order = order;
-  std::vector<uint32_t> slots;
+  std::vector<std::pair<uint64_t, uint32_t>> slots;  // by their last uses, which are all different
   const auto empty = [&](uint16_t list) {
-    for (; lists_.size(list) > 0; lists_.remove(slots.back())) slots.push_back(lists_.oldest(list));
+    for (; lists_.size(list) > 0; lists_.remove(slots.back().second)) {
+      slots.emplace_back(last_use(lists_.oldest(list)), lists_.oldest(list));
+    }
   };
   empty(kOnce);
   for (uint64_t each = state_->oldest, now = epoch(); each <= now; ++each) empty(list_of(each));
   // Epochs are too coarse for LRU: slots of one keep the order of their last uses.
-  std::stable_sort(slots.begin(), slots.end(),
-                   [this](uint32_t a, uint32_t b) { return last_use(a) < last_use(b); });
-  for (const uint32_t slot : slots) link(slot);
+  std::sort(slots.begin(), slots.end());
+  for (const auto& [when, slot] : slots) link(slot);
 }
 
 uint64_t Lru2Policy::epoch_of(uint16_t stamp) const {

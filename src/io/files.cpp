@@ -17,6 +17,20 @@
 namespace ucm::io {
 namespace {
 
+// What a short call moves. A direct transfer must stay a multiple of the block size even then.
+std::vector<iovec> first_half(std::span<const iovec> parts) {
+  size_t total = 0;
+  for (const iovec& part : parts) total += part.iov_len;
+  size_t left = total > kAlign ? std::max(total / 2 / kAlign * kAlign, kAlign) : total;
+  std::vector<iovec> half;
+  for (const iovec& part : parts) {
+    half.push_back({part.iov_base, std::min(part.iov_len, left)});
+    left -= half.back().iov_len;
+    if (left == 0) break;
+  }
+  return half;
+}
+
 // One preadv or pwritev, disturbed by the fault layer. Answers what the call would.
 ssize_t transfer_once(const File& file, bool write, std::span<const iovec> parts, uint64_t offset) {
   const FaultEffect effect = fault(write ? Operation::write : Operation::read, file.path());
@@ -24,12 +38,10 @@ ssize_t transfer_once(const File& file, bool write, std::span<const iovec> parts
     errno = effect.error;
     return -1;
   }
-  iovec cut;
-  if (effect.cut && parts[0].iov_len > kAlign) {
-    // A direct transfer must stay a multiple of the block size even when it is cut short.
-    cut = {parts[0].iov_base, parts[0].iov_len / 2 / kAlign * kAlign};
-    if (cut.iov_len == 0) cut.iov_len = kAlign;
-    parts = {&cut, 1};
+  std::vector<iovec> cut;
+  if (effect.cut) {
+    cut = first_half(parts);
+    parts = cut;
   }
   if (write && effect.recorded) recorder::writes(file.fd(), offset, parts);
   const int count = static_cast<int>(std::min<size_t>(parts.size(), IOV_MAX));

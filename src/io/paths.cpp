@@ -191,7 +191,8 @@ Status unlink_file(const std::string& path) {
 }
 
 Status set_mode(const std::string& path, unsigned mode) {
-  const int error = call_through(Operation::stat, path, [&] { return ::chmod(path.c_str(), mode); });
+  const int error =
+      call_through(Operation::stat, path, [&] { return ::chmod(path.c_str(), mode); });
   if (error == 0) return {};
   return errno_status(error, "change the mode of %s", path.c_str());
 }

@@ -2,6 +2,7 @@
 #include "page_service/shared_pages.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cinttypes>
 #include <cstdio>
 

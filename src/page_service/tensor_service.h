@@ -64,6 +64,7 @@ class TensorService final : public PageService, public std::enable_shared_from_t
   void work();
   bool has_step() const;
   bool can_dump() const;
+  size_t slots_for_loads() const;
   BundlePtr take_pages(std::deque<BlockTaskPtr>* queue, size_t most);
   void dump_pages(const BundlePtr& bundle);
   void load_pages(const BundlePtr& bundle);
@@ -89,6 +90,7 @@ class TensorService final : public PageService, public std::enable_shared_from_t
   std::condition_variable closed_;  // close: the last dump is over
   std::vector<Lease> free_;
   size_t dump_slots_ = 0;  // taken by dumps: they leave half of the staging to loads
+  unsigned turns_ = 0;     // between loads and dumps
   std::deque<BlockTaskPtr> loads_;
   std::deque<BlockTaskPtr> dumps_;
   std::deque<std::pair<BundlePtr, uint32_t>> landed_;  // read and right, to be copied

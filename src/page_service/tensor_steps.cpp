@@ -12,12 +12,19 @@ constexpr std::chrono::seconds kLogEvery{10};
 
 }  // namespace
 
+// Slots come back one by one; a thread that is woken for each of them does little else.
 bool TensorService::can_dump() const {
-  return !dumps_.empty() && !free_.empty() && dump_slots_ < slots_ / 2;
+  return !dumps_.empty() && !free_.empty() && slots_ / 2 - dump_slots_ >= bundle_pages_;
+}
+
+// How many slots loads may take: one is left to dumps that have none.
+size_t TensorService::slots_for_loads() const {
+  if (loads_.empty()) return 0;
+  return free_.size() - (can_dump() && dump_slots_ == 0 ? 1 : 0);
 }
 
 bool TensorService::has_step() const {
-  return !landed_.empty() || (!loads_.empty() && !free_.empty()) || can_dump();
+  return !landed_.empty() || slots_for_loads() > 0 || can_dump();
 }
 
 void TensorService::work() {
@@ -25,14 +32,15 @@ void TensorService::work() {
   while (true) {
     wake_.wait(lock, [this] { return stopping_ || has_step(); });
     if (stopping_) return;
-    // What somebody waits for goes first: copying frees slots, loads before dumps.
+    // What somebody waits for goes first: copying frees slots, and of four steps three are loads'.
+    const size_t room = slots_for_loads();
     if (!landed_.empty()) {
       const auto [bundle, row] = std::move(landed_.front());
       landed_.pop_front();
       lock.unlock();
       land(bundle, row);
-    } else if (!loads_.empty() && !free_.empty()) {
-      const BundlePtr bundle = take_pages(&loads_, free_.size());
+    } else if (room > 0 && !(can_dump() && ++turns_ % 4 == 0)) {
+      const BundlePtr bundle = take_pages(&loads_, room);
       lock.unlock();
       load_pages(bundle);
     } else {

@@ -42,10 +42,11 @@ void CapacityShadow::looked_up(std::span<const BlockKey> keys, bool prefix) {
   size_t asked = 0;
   size_t hits = 0;
   bool unbroken = true;
+  std::unique_lock lock(mutex_, std::defer_lock);
   for (const BlockKey& key : keys) {
     const uint64_t fingerprint = mix(key);
     if (!sampled(fingerprint)) continue;
-    const std::lock_guard lock(mutex_);
+    if (!lock.owns_lock()) lock.lock();
     ++asked;
     const bool held = shadow_.holds(base::short_fingerprint(fingerprint));
     unbroken = held && unbroken;

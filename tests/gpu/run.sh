@@ -3,6 +3,7 @@
 # Builds the CUDA platform from the tree without network and runs everything that needs a GPU, in under eight minutes.
 # usage: tests/gpu/run.sh RESULTS_FOLDER        leaves gpu.json and gpu.log there; exit 0: everything passed
 #        tests/gpu/run.sh --dry-run RESULTS     the same steps on the simulated device, without a GPU
+# UCM_GPU_BUILD names another build folder; one that is configured already is taken as it is.
 # Needs nvcc, CMake >= 3.24, g++ >= 12 and Python with PyTorch; .gpu/ (tests/gpu/pack.sh) brings the rest.
 set -u
 dry=0
@@ -38,7 +39,7 @@ step() {
     return "$rc"
 }
 
-if [ -d .gpu/prefix ]; then
+if [ "$dry" = 0 ] && [ -d .gpu/prefix ]; then
     PKG_CONFIG_PATH=$root/.gpu/prefix/lib/pkgconfig
     export PKG_CONFIG_PATH CMAKE_PREFIX_PATH="$root/.gpu/prefix"
     site=$results/site
@@ -47,34 +48,30 @@ if [ -d .gpu/prefix ]; then
     export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}" PATH="$site/bin:$PATH"
 fi
 
-configure() {
-    if [ "$dry" = 1 ]; then
-        cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DUCM_TESTS=ON -DUCM_PLATFORMS=cpu
-    else
-        cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DUCM_GPU_TESTS=ON -DUCM_PLATFORMS=cuda \
-            -DUCM_URING=AUTO -DCMAKE_CUDA_ARCHITECTURES=native
-    fi
-}
-
 if [ "$dry" = 1 ]; then
     suite=$build/tests/cpp/device_contract/ucm_device_contract_test
     figures="$build/tests/cpp/cuda_like/ucm_gpu_figures_dry 4"
     targets="ucm_device_contract_test ucm_gpu_figures_dry"
     modules=$build/lib/sim
     sanitizer=
+    options="-DUCM_TESTS=ON -DUCM_PLATFORMS=cpu"
 else
     suite=$build/tests/gpu/ucm_gpu_test
     figures=$build/tests/gpu/ucm_gpu_figures
     targets="ucm_gpu_test ucm_gpu_figures"
     modules=$build/lib
+    options="-DUCM_GPU_TESTS=ON -DUCM_PLATFORMS=cuda -DCMAKE_CUDA_ARCHITECTURES=native"
     sanitizer=$(command -v compute-sanitizer || true)
     [ -n "$sanitizer" ] || sanitizer=$(ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
     nvidia-smi >>"$log" 2>&1 || true
 fi
 
-step configure 120 configure &&
+if [ ! -f "$build/CMakeCache.txt" ]; then
     # shellcheck disable=SC2086
-    step build 240 cmake --build "$build" -j "$jobs" --target $targets || exit 1
+    step configure 120 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release $options || exit 1
+fi
+# shellcheck disable=SC2086
+step build 240 cmake --build "$build" -j "$jobs" --target $targets || exit 1
 export UCM_PLATFORM_DIR=$modules
 step "device and store suites" 120 "$suite"
 step "race, ten times" 120 "$suite" --gtest_filter='*Race*' --gtest_repeat=10 --gtest_brief=1

@@ -348,10 +348,15 @@ class Store:
     def _remove(self, keys: bytes) -> None:
         try:
             self._ask("remove", keys)
+            return
         except Unsupported:
-            if self._sizes is not None or self._read_only or self._lookup_only:
+            if self._read_only or self._lookup_only:
                 raise
-            remove_blocks(self._spec, self.config.core_options(rank=self._rank), keys)
+        with self._lock:  # the first transfer opens the same store for writing
+            if self._sizes is None:
+                remove_blocks(self._spec, self.config.core_options(rank=self._rank), keys)
+            else:
+                self._native.remove(keys)
 
     def _settle(self, sizes: Sizes) -> Sizes:
         """Opens the pipeline for transfers, once."""

@@ -48,6 +48,18 @@ PageRow page_row(const Batch& batch, size_t row, const BlockLayout& layout) {
           .digest = batch.digests.empty() ? std::nullopt : std::optional(batch.digests[row])};
 }
 
+// The store that has the block, or their number when it has left meanwhile.
+template <typename Stores>
+size_t holder_of(const Stores& stores, const BlockKey& key) {
+  size_t holder = 0;
+  uint8_t present = 0;
+  for (; holder < stores.size(); ++holder) {
+    stores[holder]->lookup({&key, 1}, {&present, 1});
+    if (present) break;
+  }
+  return holder;
+}
+
 }  // namespace
 
 // With several stores the one that will take the block decides, and it is not known yet.
@@ -142,9 +154,17 @@ void DiskStage::route_dump(const Stores& stores, const Transfer& moving, const B
     for (const auto& store : stores) store->touch(used);
   }
   for (size_t row = 0; row < batch.rows(); ++row) {
-    if (present[row]) {
+    if (present[row] && options_.pages.durability != Durability::strict) {
       moving.end_row(static_cast<uint32_t>(row), Status(), false);
       continue;
+    }
+    if (present[row]) {
+      // Whether it is on the disk as well is known to the store that holds it.
+      const size_t holder = holder_of(stores, batch.keys[row]);
+      if (holder < stores.size()) {
+        (*rows)[holder].push_back(page_row(batch, row, layout_));
+        continue;
+      }
     }
     if (stores.empty()) {  // closed a moment ago
       moving.end_row(static_cast<uint32_t>(row), check_open(), false);

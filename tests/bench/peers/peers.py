@@ -224,6 +224,7 @@ def main() -> int:
         for size in args.sizes:
             report["rows"] += measure(processes, base, size << 10, args.total << 20, args.rounds)
             print(f"{size} KiB is done", file=sys.stderr)
+            publish(report, args.out)
     finally:
         for each in processes:
             each.end()
@@ -231,11 +232,16 @@ def main() -> int:
             if any(row.get("error") and row["system"] == log.stem for row in report["rows"]):
                 print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
         shutil.rmtree(base, ignore_errors=True)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "peers.json").write_text(json.dumps(report, indent=1) + "\n")
-    write_table(report, args.out / "peers.md")
-    write_plots(report, args.out)
     return 0
+
+
+def publish(report: dict[str, Any], folder: Path) -> None:
+    """What there is so far, as JSON, table and plots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    report["rows"].sort(key=lambda row: int(row["block_bytes"]))
+    (folder / "peers.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_table(report, folder / "peers.md")
+    write_plots(report, folder)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,11 @@ def index(report: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
     return {(row["system"], row["block_bytes"]): row for row in report["rows"]}
 
 
-def ratios(report: dict[str, Any]) -> Iterator[tuple[str, str, int, str, float, list[float]]]:
-    """(ours, step, block bytes, peer, ratio, spread): above 1 we are ahead."""
+Ratio = tuple[str, str, int, str, float, list[float], float | None]
+
+
+def ratios(report: dict[str, Any]) -> Iterator[Ratio]:
+    """(ours, step, block bytes, peer, ratio, spread, ratio of CPU): above 1 we are ahead."""
     rows = index(report)
     for ours, steps, peers in PAIRS:
         for step in steps:
@@ -51,7 +54,8 @@ def ratios(report: dict[str, Any]) -> Iterator[tuple[str, str, int, str, float, 
                     low, high = one[f"{key}_spread"]
                     least, most = two[f"{key}_spread"]
                     spread = [low / most, high / least]
-                    yield ours, step, block_bytes, peer, one[key] / two[key], spread
+                    cpu = other["cpu_s_per_GB"] / mine["cpu_s_per_GB"] if key == "GBps" else None
+                    yield ours, step, block_bytes, peer, one[key] / two[key], spread, cpu
 
 
 def write_table(report: dict[str, Any], path: Path) -> None:
@@ -71,13 +75,21 @@ def write_table(report: dict[str, Any], path: Path) -> None:
     for step, title in TITLES.items():
         lines += [f"## {title}", ""]
         lines += lookup_table(report) if step == "lookup" else step_table(report, step)
-    lines += ["## Ours over theirs", "", "Above 1 we are ahead; the spread is least over most.", ""]
-    lines += ["| ours | step | block | peer | ratio | spread |", "|---|---|---|---|---|---|"]
-    for ours, step, block_bytes, peer, ratio, (low, high) in ratios(report):
+    lines += [
+        "## Ours over theirs",
+        "",
+        "Above 1 we are ahead. The spread goes from our least over their most to our most over "
+        "their least; CPU is their seconds a GB over ours, which other work on the machine "
+        "disturbs less.",
+        "",
+        "| ours | step | block | peer | ratio | spread | CPU |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for ours, step, block_bytes, peer, ratio, (low, high), cpu in ratios(report):
         mark = f"{ratio:.2f}" if ratio >= 1 else f"**{ratio:.2f}**"
         lines.append(
             f"| {ours} | {step} | {size_text(block_bytes)} | {peer} | {mark} "
-            f"| {low:.2f} to {high:.2f} |"
+            f"| {low:.2f} to {high:.2f} | {'' if cpu is None else f'{cpu:.2f}'} |"
         )
     failed = [row for row in report["rows"] if "error" in row]
     lines += ["", "## What could not run", ""]

@@ -197,7 +197,9 @@ class LmcacheDisk(LmcacheCpu):
     def _disk_config(self, folder: Path, block_bytes: int, count: int) -> dict[str, Any]:
         return {
             "local_disk": str(folder),
-            "max_local_disk_size": 3 * count * block_bytes / 2**30,
+            # Far too much: what `remove` gives back is not counted, and a put that finds no room
+            # is dropped with a warning and never calls back.
+            "max_local_disk_size": 100 * count * block_bytes / 2**30,
             "extra_config": {"use_odirect": self.direct},
         }
 

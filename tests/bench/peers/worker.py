@@ -65,8 +65,8 @@ def drop_cached(folder: Path) -> None:
 class Worker:
     """Measures one system."""
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.first = 1
 
     def open(self, folder: str, block_bytes: int, count: int) -> dict[str, Any]:
@@ -79,6 +79,7 @@ class Worker:
         self.source.view(np.uint64)[:] = words * np.uint64(0x9E3779B97F4A7C15)
         self.target = aligned(count, block_bytes)
         # What the last store freed must not hide what this one takes.
+        self.system: System = SYSTEMS[self.name]()
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         self.before = resident_bytes([])
@@ -169,7 +170,7 @@ def main() -> None:
     # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    worker = Worker(SYSTEMS[sys.argv[1]]())
+    worker = Worker(sys.argv[1])
     for line in sys.stdin:
         command = json.loads(line)
         try:
@@ -179,6 +180,9 @@ def main() -> None:
             text = f"{type(error).__name__}: {error}".strip()
             result = {"error": text.splitlines()[0]}
         print(json.dumps(result), file=answers, flush=True)
+    # The driver has gone: nothing may stay behind.
+    if hasattr(worker, "folder") and worker.folder.exists():
+        worker.close()
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ TEST_P(DamageProof, no_damage_of_any_file_shows_a_wrong_block_or_keeps_the_store
   const std::vector<std::string> files = files_below(whole);
   // LOCK or lease aside there is a description and something that holds blocks.
   ASSERT_GE(files.size(), 4u);
-  const uint64_t rounds = from_environment("UCM_CRASH_POINTS", 2);
+  const uint64_t rounds = from_environment("UCM_DAMAGE_ROUNDS", 2);
   for (uint64_t round = 0; round < rounds; ++round) {
     for (const std::string& original : files) {
       const std::string copy = scratch("copy");

@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <future>
+#include <thread>
 
 #include "cuda_calls.h"
 #include "measure.h"
@@ -111,6 +113,44 @@ TEST_F(LikeDeviceTest, WhatTheDeviceRefusesIsNotChosen) {
   const MethodTable without_batch = measure<CudaCalls>(0, CudaBatch::find());
   EXPECT_FALSE(without_batch.batch);
   EXPECT_TRUE(without_batch.kernel);
+}
+
+TEST_F(LikeDeviceTest, KernelArgumentsAreNotWrittenAgainBeforeTheirKernelRan) {
+  CudaDevice device(0, {}, {false, true, {}});
+  ASSERT_TRUE(device.register_host(host_, kBytes).ok());
+  const StreamHandle stream = device.make_stream(Direction::load).value();
+  sim::Stream* engine = nullptr;
+  sim::Event* event = nullptr;
+  ASSERT_EQ(Model::the().make_stream(&engine, 0), 0);
+  ASSERT_EQ(Model::the().make_event(&event), 0);
+  std::promise<void> gate;
+  ASSERT_EQ(Model::the().launch([&] { gate.get_future().wait(); }, {}, engine), 0);
+  ASSERT_EQ(Model::the().record(event, engine), 0);
+  ASSERT_TRUE(device.wait_event(stream, reinterpret_cast<uintptr_t>(event)).ok());
+  // More pieces than the ring holds, while no kernel can start.
+  std::vector<CopyPiece> pieces;
+  for (size_t i = 0; i < 20000; ++i) {
+    pieces.push_back({far_ + (19999 - i) * 50, host_ + i * 50, 50});
+  }
+  const int before = Model::the().calls("copy_pieces");
+  std::thread opener([&] {
+    // When the ring is full the next arguments have to wait; the pause lets a mistake happen.
+    while (Model::the().calls("copy_pieces") - before < 4) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    gate.set_value();
+  });
+  EXPECT_TRUE(device.copy(stream, Direction::load, pieces).ok());
+  EXPECT_TRUE(device.synchronize(stream).ok());
+  opener.join();
+  size_t wrong = 0;
+  for (const CopyPiece& piece : pieces) wrong += std::memcmp(piece.dst, piece.src, 50) != 0;
+  EXPECT_EQ(wrong, 0u);
+  device.destroy_stream(stream);
+  EXPECT_EQ(Model::the().destroy_stream(engine), 0);
+  EXPECT_EQ(Model::the().destroy_event(event), 0);
+  EXPECT_TRUE(device.unregister_host(host_).ok());
 }
 
 TEST_F(LikeDeviceTest, ARefusedCopyIsADeviceErrorThatNamesTheMethod) {

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <random>
+#include <span>
 #include <thread>
 
 #include "host_pages/page_table.h"
@@ -33,15 +34,23 @@ HostPagesOptions options(const std::string& name, uint32_t pages) {
   return out;
 }
 
+// Two that fill one page write the same bytes at the same time, as an engine's ranks do: each word
+// is atomic, so that this is no race.
+std::span<uint64_t> words_of(const HostPages& pages, int32_t page) {
+  auto* start = reinterpret_cast<uint64_t*>(pages.data() + size_t(page) * kPageBytes);
+  return {start, kPageBytes / sizeof(uint64_t)};
+}
+
 void fill(const HostPages& pages, int32_t page, uint64_t number) {
-  auto* words = reinterpret_cast<uint64_t*>(pages.data() + size_t(page) * kPageBytes);
-  std::fill_n(words, kPageBytes / sizeof(uint64_t), number);
+  for (uint64_t& word : words_of(pages, page)) {
+    std::atomic_ref(word).store(number, std::memory_order_relaxed);
+  }
 }
 
 bool holds(const HostPages& pages, int32_t page, uint64_t number) {
-  const auto* words = reinterpret_cast<const uint64_t*>(pages.data() + size_t(page) * kPageBytes);
-  return std::all_of(words, words + kPageBytes / sizeof(uint64_t),
-                     [number](uint64_t word) { return word == number; });
+  return std::ranges::all_of(words_of(pages, page), [number](uint64_t& word) {
+    return std::atomic_ref(word).load(std::memory_order_relaxed) == number;
+  });
 }
 
 // One request of an engine: match what is there, check its bytes, fill what is missing.

@@ -105,6 +105,25 @@ TEST_F(PageServiceFaultTest, what_is_staged_is_bounded_and_waiting_pages_are_not
   EXPECT_EQ(right(keys), 40u);
 }
 
+TEST_F(PageServiceFaultTest, writes_go_on_beside_a_flood_of_reads) {
+  PageServiceOptions options = service_options();
+  options.staging_bytes = 8 * test::kPageBytes;
+  options.use_io_uring = false;
+  open(options);
+  const auto keys = make_keys(0, 40);
+  ASSERT_EQ(store(keys), 40u);
+  io::set_faults({rule(Operation::read, 0, 5)});
+  std::vector<PageTaskPtr> flood;
+  for (int i = 0; i < 20; ++i) flood.push_back(start(Direction::load, keys, 48));
+  const auto late = make_keys(100, 8);
+  fill(0, late);
+  const PageTaskPtr dump = start(Direction::dump, late, 0);
+  EXPECT_EQ(finished(dump), 8u);
+  EXPECT_GT(service_->active(Direction::load), 0u) << "the write waited for all reads";
+  io::set_faults({});
+  for (const PageTaskPtr& load : flood) EXPECT_EQ(finished(load), 40u);
+}
+
 TEST_F(PageServiceFaultTest, closing_aborts_what_a_slow_disk_does_not_finish_in_time) {
   open(service_options());
   const auto keys = make_keys(0, 16);

@@ -140,6 +140,24 @@ TEST_P(PageFaultTest, a_strict_dump_whose_sync_fails_is_not_done) {
   EXPECT_EQ(count_pages(*store, make_keys(0, 1)), 0u);
 }
 
+TEST_P(PageFaultTest, a_strict_dump_that_meets_its_block_waits_until_that_is_on_the_disk) {
+  auto wanted = options(32);
+  wanted.durability = Durability::strict;
+  const auto store = open_pages(wanted);
+  io::set_faults({{.operation = Operation::sync, .path = path() + "/index", .hang = true}});
+  const auto keys = make_keys(0, 1);
+  const PageRows memory(keys, 8192, true);
+  RowCollector first(1);
+  RowCollector second(1);
+  store->dump(memory.rows(), first.done(), nullptr);
+  while (count_pages(*store, keys) == 0) std::this_thread::yield();
+  store->dump(memory.rows(), second.done(), nullptr);
+  EXPECT_FALSE(second.wait(std::chrono::milliseconds(0))) << "the index is not on the disk yet";
+  io::set_faults({});
+  EXPECT_TRUE(first.wait() && second.wait());
+  EXPECT_TRUE(first[0].ok() && second[0].ok());
+}
+
 TEST_P(PageFaultTest, calls_and_close_return_while_the_storage_hangs) {
   auto store = open_pages(options(32));
   const auto keys = make_keys(0, 4);

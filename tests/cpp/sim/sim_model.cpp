@@ -312,7 +312,11 @@ int Model::alloc(void** memory, size_t bytes) {
 }
 
 int Model::free(void* memory) {
-  if (int answer = remove(memory, true, false, "freed")) return answer;
+  if (int answer = remove(memory, true, false, "freed")) {
+    const std::lock_guard lock(mutex_);
+    refused_.push_back(memory);  // work may still touch it
+    return answer;
+  }
   std::free(memory);
   return kOk;
 }

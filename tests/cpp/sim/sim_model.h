@@ -136,6 +136,7 @@ class Model {
   std::set<Stream*> streams_;
   std::set<Event*> events_;
   std::vector<std::string> mistakes_;
+  std::vector<void*> refused_;
   std::map<std::string, int> calls_;
   std::map<std::string, int> failing_;
   std::atomic<int64_t> longest_delay_{0};

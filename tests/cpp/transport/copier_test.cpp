@@ -54,7 +54,7 @@ TEST(Copier, MovesBytesAndSkipsCancelledJobs) {
 
 TEST(Copier, TakesTheDigestsOfRowsWhileItCopiesThem) {
   Copier copier(open_device("cpu", 0).value(), 2);
-  ASSERT_TRUE(copier.can_digest());
+  ASSERT_TRUE(copier.can_digest(false));
   const std::string from = std::string(200000, 'a') + std::string(70000, 'b') + "the end";
   std::string to(from.size() + 10000, '-');
   // Two rows of two pieces each; what is copied is not in one place on the far side.
@@ -65,9 +65,12 @@ TEST(Copier, TakesTheDigestsOfRowsWhileItCopiesThem) {
   const auto digests = std::make_shared<std::vector<Digest>>();
   *digests = {{3, 0}, {4, 0}};
   std::promise<Status> outcome;
-  ASSERT_TRUE(copier.submit_digested(
-      pieces, 2, digests, 0, [] { return false; },
-      [&](const Status& status) { outcome.set_value(status); }));
+  CopyJob job;
+  job.pieces = pieces;
+  job.row_pieces = 2;
+  job.digests = digests;
+  job.done = [&](const Status& status) { outcome.set_value(status); };
+  ASSERT_TRUE(copier.submit(Direction::dump, std::move(job)));
   ASSERT_TRUE(outcome.get_future().get().ok());
   EXPECT_EQ(to.substr(0, 130000), from.substr(70000, 130000));
   EXPECT_EQ(to.substr(140000, 70007), from.substr(200000));

@@ -10,8 +10,10 @@ from page_contents import (
     ABORTED,
     FINISHED,
     PAGE_BYTES,
+    fill,
     finish,
     keys_of,
+    rows,
     span,
     tensor_of,
     write,
@@ -107,6 +109,26 @@ def test_a_block_with_a_page_missing_is_a_miss_and_is_written_again(
     assert service.query(keys) == [True, True]
 
 
+def test_a_page_and_a_hash_may_stand_twice_in_one_call(make: Make) -> None:
+    tensor = tensor_of(16)
+    service = make(tensor)
+    (key,) = keys_of(6, 1)
+    fill(tensor, [3], [key])
+    task = service.create([key, key, key], rows(3, 3, 3), "w")
+    assert finish(task) == [FINISHED] * 3
+    assert service.query([key, key]) == [True, True]
+    assert finish(service.create([key, key], rows(7, 7), "r")) == [FINISHED] * 2
+    assert wrong_pages(tensor, [7], [key]) == []
+
+
+def test_hashes_of_more_than_128_bits_are_refused(make: Make) -> None:
+    service = make()
+    for wrong in (1 << 128, -1, "7"):
+        with pytest.raises((OverflowError, TypeError)):
+            service.query([wrong])  # type: ignore[list-item]
+    assert service.query([(1 << 128) - 1, 0]) == [False, False]
+
+
 def test_hashes_and_pages_must_make_the_same_blocks(make: Make) -> None:
     service = make()
     with pytest.raises(RuntimeError, match="different numbers of blocks"):
@@ -114,27 +136,32 @@ def test_hashes_and_pages_must_make_the_same_blocks(make: Make) -> None:
 
 
 def test_tokens_name_blocks_by_their_own_content(make: Make) -> None:
-    page_bytes = 4 << 20
-    tensor = tensor_of(40, page_bytes)
-    tensor[:, :8] = np.arange(40, dtype=np.uint8)[:, None]
-    service = make(tensor, page_bytes=page_bytes, storage_size=64 * page_bytes)
-    tokens = [7 * each for each in range(20)]
-    # 64 MiB hold 16 pages of 4 MiB.
+    tensor = tensor_of(140)
+    tensor[:, :8] = np.arange(140, dtype=np.uint8)[:, None]
+    service = make(tensor)
+    tokens = [7 * each for each in range(70)]
+    # Without a wish a block has 64 pages, where 64 MiB hold as many.
     assert len(service.hash(tokens)) == 2
-    assert service.hash(tokens)[0] == service.hash(tokens[:16])[0]
+    assert service.hash(tokens)[0] == service.hash(tokens[:64])[0]
     assert service.hash([0, 1]) != service.hash([1, 0])
     assert service.query(tokens=tokens) == [False, False]
-    task = service.create(tokens=tokens, kv_page_indexer=span(0, 20), mode="w")
+    task = service.create(tokens=tokens, kv_page_indexer=span(0, 70), mode="w")
     assert finish(task) == [FINISHED] * 2
     assert service.query(tokens=tokens) == [True, True]
     assert service.query(tokens=np.array(tokens)) == [True, True]
-    again = service.create(tokens=tokens, kv_page_indexer=span(20, 20), mode="w")
-    assert again.page_already_list == list(range(20, 40))
-    task = service.create(tokens=tokens, kv_page_indexer=span(20, 20), mode="r")
+    again = service.create(tokens=tokens, kv_page_indexer=span(70, 70), mode="w")
+    assert again.page_already_list == list(range(70, 140))
+    task = service.create(tokens=tokens, kv_page_indexer=span(70, 70), mode="r")
     assert finish(task) == [FINISHED] * 2
-    assert (tensor[20:] == tensor[:20]).all()
+    assert (tensor[70:] == tensor[:70]).all()
     # A block of equal tokens is the same block wherever it stands.
-    assert service.query(tokens=tokens[16:]) == [True]
+    assert service.query(tokens=tokens[64:]) == [True]
+
+
+def test_blocks_of_tokens_hold_64_mib_at_most(make: Make) -> None:
+    service = make(page_bytes=4 << 20, pages=2)
+    assert len(service.hash(range(17))) == 2
+    assert len(service.hash(range(16))) == 1
 
 
 def test_the_hash_of_tokens_is_xxh3_of_64_bit_numbers(make: Make) -> None:

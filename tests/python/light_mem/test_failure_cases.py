@@ -224,7 +224,7 @@ while not task.ready():
     time.sleep(0.001)
 threads = int(open("/proc/self/stat").read().rsplit(")")[1].split()[17])
 start, used = time.monotonic(), time.process_time()
-time.sleep(2)
+time.sleep(1)
 cores = (time.process_time() - used) / (time.monotonic() - start)
 print(cores, (resident() - before) >> 20, threads)
 """

@@ -209,6 +209,38 @@ def test_a_shared_folder_outlives_its_nodes_and_takes_damage(make: Make, tmp_pat
             assert (tensor[page] == 0xA5).all()
 
 
+def test_a_reader_of_a_shared_folder_has_no_name_and_writes_nothing(make: Make) -> None:
+    tensor, keys = tensor_of(16), keys_of(25, 4)
+    make(tensor_of(4), shared="on", coord_node_id="idle")
+    node = make(tensor, shared="on", coord_node_id="a")
+    write(node, tensor, keys)
+    reader = make(tensor, shared="on", coord_node_id="a", read_only=True)
+    tensor[8:] = 0
+    assert reader.query(keys) == [True] * 4
+    assert read(reader, keys, 8) == [FINISHED] * 4
+    assert wrong_pages(tensor, span(8, 4), keys) == []
+    task = reader.create(hash_128s=keys_of(26, 1), kv_page_indexer=span(0, 1), mode="w")
+    assert finish(task) == [ABORTED]
+
+
+def test_a_node_drops_its_own_pages_of_another_server_and_nobody_elses(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tensor = tensor_of(8)
+    serve(monkeypatch)
+    for name, seed in (("a", 40), ("b", 41)):
+        node = make(tensor, shared="on", coord_node_id=name)
+        write(node, tensor, keys_of(seed, 2))
+        node.close()
+    serve(monkeypatch, tp=2)
+    make(tensor, shared="on", coord_node_id="a").close()
+    serve(monkeypatch)
+    reader = make(tensor, shared="on", coord_node_id="c")
+    assert reader.query(keys_of(40, 2)) == [False] * 2
+    assert reader.query(keys_of(41, 2)) == [True] * 2
+    assert os.listdir(tmp_path) == ["cache_file"]
+
+
 def test_two_nodes_of_one_name_are_refused(make: Make) -> None:
     make(shared="on", coord_node_id="same")
     with pytest.raises(RuntimeError, match="is held by"):

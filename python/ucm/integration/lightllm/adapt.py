@@ -19,6 +19,7 @@ from ucm.integration.lightllm.transfer import PageTransfer
 _LOG = logging.getLogger("ucm.lightllm")
 _CLIENT = "CpuKvCacheClient"
 _CREATOR = "CpuCacheCreator"
+_SERVICE = "PyLocalCacheService"
 _OPERATORS = "lightllm.common.kv_cache_mem_manager.operator."
 _LOADS = ("load_cpu_cache_to_gpu", "load_cpu_kv_to_gpu")
 _OFFLOADS = ("offload_gpu_kv_to_cpu_cache", "offload_gpu_kv_to_cpu")
@@ -41,10 +42,25 @@ def adapt(module: ModuleType, parts: tuple[str, ...]) -> None:
     creator = module.__dict__.get(_CREATOR)
     if "memory" in parts and isinstance(creator, type) and creator.__module__ == module.__name__:
         memory.take_over(creator)
+    service = module.__dict__.get(_SERVICE)
+    if isinstance(service, type) and module.__name__.startswith("lightllm."):
+        setattr(module, _SERVICE, _measured(service))
     if module.__name__.startswith(_OPERATORS):
         for each in list(vars(module).values()):
             if isinstance(each, type) and each.__module__ == module.__name__:
                 _wrap_copies(each, "transfer" in parts)
+
+
+def _measured(service: type) -> Callable[..., Any]:
+    """The disk level's service as LightLLM makes it, with its figures in the metrics."""
+
+    @wraps(service)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        made = service(*args, **kwargs)
+        figures.offer_disk(made)
+        return made
+
+    return make
 
 
 def client_class(original: type) -> type:
