@@ -60,7 +60,6 @@ class Pipeline:
 
     def unpin(self, keys: bytes) -> None: ...
 
-    def load(self, keys: bytes, shards: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0) -> Task:
     def load(self, keys: bytes, shards: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0, on_host: bool = False) -> Task:
         """Start copying blocks to (rows, pieces) addresses."""
 
@@ -164,6 +163,7 @@ class WriteRecording:
 
     def rebuild(self, to: str, point: int, seed: int, process_only: bool) -> None:
         """Makes the folder `to` what the disk holds after a loss."""
+
 class HostPages:
     """CPU pages that several processes share by name."""
 
