@@ -5,7 +5,6 @@
 #include <functional>
 #include <span>
 
-#include "ucm/digest.h"
 #include "ucm/key.h"
 #include "ucm/status.h"
 

@@ -43,6 +43,13 @@ inline uint64_t mix(const BlockKey& key) {
   return x;
 }
 
+// A 128-bit XXH3 digest, as two little-endian words.
+struct Digest {
+  uint64_t low = 0;
+  uint64_t high = 0;
+  friend bool operator==(const Digest&, const Digest&) = default;
+};
+
 }  // namespace ucm
 
 template <>

@@ -11,7 +11,6 @@
 #include <string>
 #include <string_view>
 
-#include "ucm/digest.h"
 #include "ucm/inspect.h"
 #include "ucm/key.h"
 #include "ucm/status.h"

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "ucm/digest.h"
+#include "ucm/key.h"
 
 namespace ucm::base {
 

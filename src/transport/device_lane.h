@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "ucm/device.h"
-#include "ucm/digest.h"
+#include "ucm/key.h"
 
 namespace ucm::transport {
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from small_stores import settings
 
 from ucm import log
 from ucm.config import core, load
@@ -30,11 +31,6 @@ hypothesis_settings.load_profile("ucm")
 # A shell that runs the tests in the background makes them ignore Ctrl-C, and every child inherits
 # that. Some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-GUIDES = Path(__file__).parent / "seeds"
-SMALL = {"buffer_number": 64, "prefault": False, "huge_pages": "off", "io_direct": False}
-PIPELINES = ("Cache|Posix", "Cache|Disk", "Posix", "Disk", "Cache")
-DURABLE = PIPELINES[:4]
 
 
 @pytest.fixture(autouse=True)
@@ -57,18 +53,6 @@ def fresh_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(load, "_reported", set())
     yield
     logger.setLevel(level)
-
-
-def settings(pipeline: str, root: Path, **more: Any) -> dict[str, Any]:
-    """A small store of a pipeline below a directory."""
-    config: dict[str, Any] = {"store_pipeline": pipeline, **SMALL}
-    if pipeline in ("Cache", "Fake", "Empty"):
-        del config["io_direct"]
-    else:
-        config["storage_backends"] = str(root / "blocks")
-    if "Disk" in pipeline:
-        config.update(capacity_bytes=64 << 20, segment_bytes=4 << 20)
-    return {**config, **more}
 
 
 @pytest.fixture

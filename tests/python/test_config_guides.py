@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import GUIDES
+from small_stores import GUIDES
 
 from ucm.config import load_config
 from ucm.errors import ConfigError, UcmError

@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 import yaml
-from conftest import settings
+from small_stores import settings
 
 from ucm.errors import ConfigError, InvalidArgument, Unsupported
 from ucm.store.factory import UcmConnectorFactory, open_store

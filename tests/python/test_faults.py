@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DURABLE, settings
+from small_stores import DURABLE, settings
 
 from ucm import faults
 from ucm.errors import IoError, NoSpace, NotFound, Timeout, UcmError, Unavailable

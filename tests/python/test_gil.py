@@ -80,7 +80,8 @@ def test_no_call_of_a_pipeline_holds_the_lock(ticker: Ticker, tmp_path: Path, sp
     assert ticked(ticker, lambda: pipeline.load(keys, shards, addresses).wait(60))
     assert ticked(ticker, lambda: pipeline.lookup(keys * 50))
     assert ticked(ticker, lambda: pipeline.lookup_prefix(keys * 50))
-    assert ticked(ticker, lambda: pipeline.prefetch(keys * 50))
+    if "|" in spec:  # else there is nothing to fetch from, and the call too short to be seen
+        assert ticked(ticker, lambda: pipeline.prefetch(keys * 50))
     assert ticked(ticker, lambda: pipeline.remove(keys * 50))
     assert ticked(ticker, pipeline.close)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import GUIDES
+from small_stores import GUIDES
 
 pytest.importorskip("torch")
 

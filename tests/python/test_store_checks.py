@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import settings
+from small_stores import settings
 
 from ucm import _core
 from ucm.config import load_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import PIPELINES
+from small_stores import PIPELINES
 
 from ucm.errors import InvalidArgument, NotFound
 

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import PIPELINES
+from small_stores import PIPELINES
 
 from ucm.errors import Cancelled, NotFound
 

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_contents import PAGE_BYTES, tensor_of
+from page_contents import PAGE_BYTES, Make, tensor_of
 
 from light_mem import PyLocalCacheService
-
-Make = Callable[..., PyLocalCacheService]
 
 
 @pytest.fixture(autouse=True)

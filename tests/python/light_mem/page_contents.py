@@ -11,6 +11,8 @@ import numpy as np
 from light_mem import PyLocalCacheService, PyState, PyTask
 
 PAGE_BYTES = 64 << 10
+Make = Callable[..., PyLocalCacheService]
+"""What the fixture `make` is."""
 FINISHED = PyState.Finished
 ABORTED = PyState.Aborted
 _LONGEST_S = 60.0

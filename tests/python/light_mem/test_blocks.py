@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Make
 from page_contents import (
     ABORTED,
     FINISHED,
     PAGE_BYTES,
+    Make,
     fill,
     finish,
     keys_of,

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Make
 from page_contents import (
     ABORTED,
     FINISHED,
     PAGE_BYTES,
+    Make,
     fill,
     finish,
     keys_of,

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Make
 from page_contents import (
     ABORTED,
     FINISHED,
     PAGE_BYTES,
+    Make,
     finish,
     keys_of,
     read,
