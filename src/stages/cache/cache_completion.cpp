@@ -136,6 +136,8 @@ void CacheFlow::on_written(const Write& write, const Status& status) {
     const std::lock_guard lock(mutex_);
     for (const Row& row : write.rows) work.finished.emplace_back(row, status);
     if (parts_.slots->dropped(write.slot)) work.removals.push_back(parts_.slots->key(write.slot));
+    // Not kept when it is not stored below: a later dump would be done without being written.
+    if (!status.ok()) parts_.slots->drop(write.slot);
     parts_.slots->unpin(write.slot);
     pump(&work);
   }
