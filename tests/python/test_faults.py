@@ -263,3 +263,15 @@ def test_a_stopped_recording_says_so(tmp_path):
     recording.stop()
     with pytest.raises(RuntimeError):
         recording.changes()
+
+
+@pytest.mark.parametrize("pipeline", DURABLE)
+def test_a_dump_after_one_that_failed_is_written_before_it_is_done(make_store, tmp_path, pipeline):
+    store = make_store(pipeline)
+    store.wait(store.dump([b"first"], 0, block(1)))
+    full = FaultRule(Operation.write, f"{blocks_of(tmp_path)}/", error=errno.ENOSPC)
+    with disturbed(full), pytest.raises(NoSpace):
+        store.wait(store.dump([b"again"], 0, block(2)))
+    store.wait(store.dump([b"again"], 0, block(2)))
+    store.close()
+    assert make_store(pipeline).lookup([b"first", b"again"]) == [True, True]

@@ -158,6 +158,8 @@ void CacheFlow::on_written(const Write& write, const Status& status) {
     for (const Row& row : write.rows) work.finished.emplace_back(row, status);
     parts_.slots->set_writing(write.slot, false);
     if (parts_.slots->dropped(write.slot)) work.removals.push_back(parts_.slots->key(write.slot));
+    // Not kept when it is not stored below: a later dump would be done without being written.
+    if (!status.ok()) parts_.slots->drop(write.slot);
     parts_.slots->unpin(write.slot);
     pump(&work);
   }
