@@ -42,9 +42,9 @@ struct EngineOptions {
   bool register_memory = true;  // files and lasting memory with the ring, where the kernel lets
 };
 
-// Moves bytes between memory and files in the background. Reads go before writes; small requests
-// that lie behind each other in a file may be moved by one call. `done` runs on a thread of the
-// engine, which sleeps when idle. Thread-safe.
+// Moves bytes between memory and files in the background. Reads mostly go before writes; small
+// requests that lie behind each other in a file may be moved by one call. `done` runs on a thread
+// of the engine, which sleeps when idle. Thread-safe.
 class Engine {
  public:
   virtual ~Engine() = default;

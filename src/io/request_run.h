@@ -86,6 +86,7 @@ struct RequestQueues {
   std::deque<RunPtr> reads;
   std::deque<RunPtr> writes;
   size_t outstanding = 0;
+  uint64_t turns = 0;  // of engines that take requests one by one
   bool closed = false;
 
   // False when the engine takes nothing any more.

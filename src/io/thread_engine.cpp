@@ -33,16 +33,20 @@ Transferred run_request(RequestRun* run) {
   return result;
 }
 
-// One queued request, reads first. The queues may be empty: a close has cancelled them.
+// Of so many requests one is a write where one waits: a flood of reads does not hold it up.
+constexpr uint64_t kTurnOfWrites = 8;
+
+// One queued request, mostly reads first. The queues may be empty: a close has cancelled them.
 void run_next(RequestQueues* queues) {
   working_for = queues;
   RunPtr run;
   {
     const std::lock_guard lock(queues->mutex);
-    if (!queues->reads.empty()) {
-      run = queues->pop(&queues->reads);
-    } else if (!queues->writes.empty()) {
+    const bool turn_of_writes = ++queues->turns % kTurnOfWrites == 0 || queues->reads.empty();
+    if (turn_of_writes && !queues->writes.empty()) {
       run = queues->pop(&queues->writes);
+    } else if (!queues->reads.empty()) {
+      run = queues->pop(&queues->reads);
     }
   }
   if (!run) return;
