@@ -10,7 +10,20 @@ from ucm.config import LoggingConfig, UcmConfig
 from ucm.metrics import prometheus
 
 
-def begin(config: UcmConfig, labels: Mapping[str, str] | None = None) -> None:
+def begin_log(config: UcmConfig) -> None:
+    """Sets up the log, where the configuration asks for it.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        ConfigError: The log file can not be used.
+    """
+    if config.log != LoggingConfig():
+        log.configure(config.log)
+
+
+def begin(config: UcmConfig, labels: Mapping[str, str] | None = None, port_offset: int = 0) -> None:
     """Sets up the log and opens the metrics endpoint, where the configuration asks for them.
 
     Safe to call for every store: an endpoint of this process on the same port is kept.
@@ -18,10 +31,10 @@ def begin(config: UcmConfig, labels: Mapping[str, str] | None = None) -> None:
     Args:
         config: The configuration.
         labels: Added to every metric of the endpoint, e.g. model_name and worker_id.
+        port_offset: Added to the port: the workers of one node need one each.
 
     Raises:
         ConfigError: The log file or the metrics file can not be used.
     """
-    if config.log != LoggingConfig():
-        log.configure(config.log)
-    prometheus.start(config, labels)
+    begin_log(config)
+    prometheus.start(config, labels, port_offset)

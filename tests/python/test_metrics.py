@@ -191,6 +191,17 @@ def test_several_stores_of_one_process_share_an_endpoint(tmp_path):
     endpoint.close()
 
 
+def test_workers_of_one_node_take_ports_behind_each_other():
+    free = prometheus.serve(0, "127.0.0.1")
+    free.close()
+    section = {"prometheus": {"port": free.port - 3, "address": "127.0.0.1"}}
+    config = load_config({"monitoring": section}, environ={})
+    endpoint = prometheus.start(config, {"worker_id": "3"}, port_offset=3)
+    assert endpoint is not None
+    assert endpoint.port == free.port
+    endpoint.close()
+
+
 def test_no_endpoint_is_opened_unless_it_is_asked_for():
     assert prometheus.start(load_config({}, environ={})) is None
     off = {"monitoring": {"prometheus": {"port": 9090}}, "enable_metrics": False}

@@ -161,7 +161,9 @@ def serve(
     return Endpoint(server.server_port, server, thread)
 
 
-def start(config: UcmConfig, labels: Mapping[str, str] | None = None) -> Endpoint | None:
+def start(
+    config: UcmConfig, labels: Mapping[str, str] | None = None, port_offset: int = 0
+) -> Endpoint | None:
     """What the configuration asks for; an endpoint that can not be opened is logged, not raised.
 
     Called again for the same port it answers the endpoint that is running.
@@ -169,6 +171,7 @@ def start(config: UcmConfig, labels: Mapping[str, str] | None = None) -> Endpoin
     Args:
         config: The configuration; its metrics file is read.
         labels: Added to every metric, beside those of the metrics file.
+        port_offset: Added to the port that the configuration names; port 0 stays 0.
 
     Returns:
         The endpoint, or None when none is asked for.
@@ -181,7 +184,7 @@ def start(config: UcmConfig, labels: Mapping[str, str] | None = None) -> Endpoin
     if port is None:
         return None
     with _lock:
-        return _open_once(port, address, file, labels)
+        return _open_once(port and port + port_offset, address, file, labels)
 
 
 def _open_once(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import time
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from vllm.v1.core.kv_cache_utils import maybe_convert_block_hash
 
 from ucm.integration.vllm.ucm_connector import UCMConnector
+from ucm.metrics import prometheus
 
 pytestmark = pytest.mark.engine
 
@@ -161,3 +163,14 @@ def test_figures_of_several_workers_and_intervals_add_up() -> None:
     }
     both.reset()
     assert both.is_empty()
+
+
+def test_each_worker_serves_its_own_metrics_where_a_port_is_named(tmp_path: Path) -> None:
+    free = prometheus.serve(0, "127.0.0.1")
+    free.close()
+    section = {"prometheus": {"port": free.port, "address": "127.0.0.1"}}
+    with Engine(Shape(tmp_path, tp=2, extra={"monitoring": section})) as engine:
+        engine.serve("cold", PROMPT)
+        for rank in range(2):
+            with urllib.request.urlopen(f"http://127.0.0.1:{free.port + rank}/metrics") as answer:
+                assert f'worker_id="{rank}"' in answer.read().decode()

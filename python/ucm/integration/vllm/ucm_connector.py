@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ucm import monitoring
 from ucm.integration.vllm import compat
 from ucm.integration.vllm.layerwise import LayerwiseSide
 from ucm.integration.vllm.metadata import StepMetadata
@@ -44,11 +45,14 @@ class UCMConnector(compat.KVConnectorBase, compat.SupportsHMA):
         self._scheduler: SchedulerSide | None = None
         self._worker: WorkerSide | None = None
         if role == compat.KVConnectorRole.SCHEDULER:
+            monitoring.begin_log(settings.config)
             self._scheduler = SchedulerSide(settings)
             compat.set_hit_source(self)
         else:
+            rank = compat.worker_rank(vllm_config)
+            monitoring.begin(settings.config, {"worker_id": str(rank)}, port_offset=rank)
             side = LayerwiseSide if settings.layerwise else WorkerSide
-            self._worker = side(settings, compat.worker_rank(vllm_config))
+            self._worker = side(settings, rank)
 
     # --- properties and class methods that vLLM asks before it makes a connector ---
 
