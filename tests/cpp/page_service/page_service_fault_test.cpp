@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "service_fixture.h"
 
@@ -136,6 +138,15 @@ TEST_F(PageServiceFaultTest, closing_aborts_what_a_slow_disk_does_not_finish_in_
   const PageTaskPtr late = start(Direction::load, keys, 40);
   EXPECT_TRUE(late->ready());
   EXPECT_EQ(finished(late), 0u);
+  // What was left behind ends with the disk's answers; from then on the folder is free again.
+  io::set_faults({});
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  bool free = false;
+  while (!free && std::chrono::steady_clock::now() < limit) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    free = PageService::open(service_options(), {tensor_.data(), kPages, test::kPageBytes}).ok();
+  }
+  EXPECT_TRUE(free);
 }
 
 TEST_F(PageServiceFaultTest, a_folder_that_can_not_be_written_is_refused_at_open) {
