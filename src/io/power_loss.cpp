@@ -13,9 +13,6 @@
 namespace ucm::io {
 namespace {
 
-// What a disk writes as a whole or not at all.
-constexpr uint64_t kSector = 512;
-
 // How much of what was not synced is on the disk, one way per loss. All of them have happened: a
 // disk with no cache, one with a large cache, a file system that orders its steps, one that does
 // not, and one whose folders are as unordered as its data.

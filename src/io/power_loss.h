@@ -36,6 +36,8 @@ struct Node {
 using Nodes = std::map<uint64_t, Node>;
 
 inline constexpr uint64_t kRootNode = 1;
+// What a disk writes as a whole or not at all.
+inline constexpr uint64_t kSector = 512;
 
 // What a disk that held `before` holds after the loss.
 Nodes after_power_loss(Nodes before, const std::deque<Change>& changes, const PowerLoss& loss);

@@ -16,7 +16,6 @@
 namespace ucm::io {
 namespace {
 
-constexpr uint64_t kSector = 512;
 constexpr unsigned kRecordingLayer = 2;
 
 using Inode = std::pair<uint64_t, uint64_t>;  // device and number

@@ -11,7 +11,7 @@ namespace ucm::io {
 namespace {
 
 // Which engine the calling thread works for, to notice a close from inside a completion.
-thread_local const void* working_for = nullptr;
+thread_local const void* queues_of_this_thread = nullptr;
 
 Transferred run_request(RequestRun* run) {
   if (run->cancelled()) return {0, ECANCELED};
@@ -38,7 +38,7 @@ constexpr uint64_t kTurnOfWrites = 8;
 
 // One queued request, mostly reads first. The queues may be empty: a close has cancelled them.
 void run_next(RequestQueues* queues) {
-  working_for = queues;
+  queues_of_this_thread = queues;
   RunPtr run;
   {
     const std::lock_guard lock(queues->mutex);
@@ -98,7 +98,7 @@ class ThreadEngine final : public Engine {
     }
     // A thread can not wait for itself, and one inside a hanging call can not be joined: then the
     // group is left behind.
-    given_up_ = working_for == queues_.get() || !queues_->drain(timeout);
+    given_up_ = queues_of_this_thread == queues_.get() || !queues_->drain(timeout);
     if (given_up_) {
       queues_->cancel_queued();
     } else {

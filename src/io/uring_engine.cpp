@@ -20,7 +20,7 @@
 namespace ucm::io {
 namespace {
 
-thread_local const void* working_for = nullptr;
+thread_local const void* ring_of_this_thread = nullptr;
 
 // Newest first: kernels before 6.1 refuse DEFER_TASKRUN, before 5.19 COOP_TASKRUN.
 int init_ring(unsigned entries, io_uring* ring) {
@@ -80,7 +80,7 @@ class UringLoop {
     ready->set_value(error);
     if (error != 0) return;
     tables_.open(&ring_, register_memory_);
-    working_for = &queues;
+    ring_of_this_thread = &queues;
     while (step()) {
     }
     const std::lock_guard lock(ring_mutex());
@@ -333,7 +333,7 @@ class UringEngine final : public Engine {
       loop_->queues.closed = true;
     }
     loop_->wake();
-    given_up_ = working_for == &loop_->queues || !loop_->queues.drain(timeout);
+    given_up_ = ring_of_this_thread == &loop_->queues || !loop_->queues.drain(timeout);
     if (given_up_) {
       loop_->queues.cancel_queued();
     } else {

@@ -7,7 +7,7 @@
 namespace ucm::pages {
 namespace {
 
-constexpr uint64_t kMagic = 0x31454C424154434Dull;  // "MCTABLE1"
+constexpr uint64_t kTableMagic = 0x31454C424154434Dull;  // "MCTABLE1"
 constexpr int kMissTries = 4;
 
 }  // namespace
@@ -23,14 +23,14 @@ BucketTable::BucketTable(std::byte* memory, uint64_t slots, const SharedEntry* e
 
 void BucketTable::reset(uint64_t generation, bool zeroed) {
   if (!zeroed) std::memset(static_cast<void*>(cells_), 0, count_ * 4);
-  header_->magic = kMagic;
+  header_->magic = kTableMagic;
   header_->cells = count_;
   header_->shifts.store(0, std::memory_order_relaxed);
   header_->generation.store(generation, std::memory_order_release);
 }
 
 bool BucketTable::fits(uint64_t wanted) const {
-  return header_->magic == kMagic && header_->cells == count_ && generation() == wanted;
+  return header_->magic == kTableMagic && header_->cells == count_ && generation() == wanted;
 }
 
 BucketTable::Probe BucketTable::start(const BlockKey& key) const {

@@ -8,7 +8,7 @@
 namespace ucm::pages {
 namespace {
 
-constexpr uint64_t kMagic = 0x31584449204D4355ull;  // "UCM IDX1"
+constexpr uint64_t kIndexMagic = 0x31584449204D4355ull;  // "UCM IDX1"
 constexpr size_t kGroup = 32;
 constexpr uint64_t kAhead = 16;
 
@@ -58,7 +58,7 @@ Result<std::unique_ptr<PageIndex>> PageIndex::open_writable(
   index->recover(has_space, recovered);
   if (!in_place) UCM_TRY(io::rename_path(building, table_path));
 
-  header->magic = kMagic;
+  header->magic = kIndexMagic;
   header->version = kFormatVersion;
   header->uuid[0] = format.uuid[0];
   header->uuid[1] = format.uuid[1];
@@ -82,7 +82,7 @@ Result<std::unique_ptr<PageIndex>> PageIndex::open_readable(const std::string& p
   UCM_TRY_ASSIGN(auto index, open_entries(path, format));
   const Header* header = index->header();
   index->generation_ = header->generation.load(std::memory_order_acquire);
-  if (header->magic != kMagic || header->version != kFormatVersion ||
+  if (header->magic != kIndexMagic || header->version != kFormatVersion ||
       header->uuid[0] != format.uuid[0] || header->uuid[1] != format.uuid[1]) {
     return make_status(Code::corruption, "%s/%s does not belong to %s", path.c_str(), kIndexName,
                        kFormatName);

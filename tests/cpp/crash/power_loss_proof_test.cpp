@@ -9,7 +9,7 @@
 namespace ucm::test {
 namespace {
 
-constexpr uint64_t kUniverse = 48;
+constexpr uint64_t kLossUniverse = 48;
 constexpr uint64_t kPointsPerRun = 25;
 
 struct Proof {
@@ -43,8 +43,8 @@ class PowerLossProof : public CrashTest, public ::testing::WithParamInterface<Pr
   void dump_some(Store& store, uint64_t seed, WriteRecording& recording, DoneAt* done_at) {
     std::mt19937_64 random(seed);
     for (int i = 0; i < 24; ++i) {
-      const uint64_t first = random() % kUniverse;
-      const auto keys = make_keys(first, std::min(kUniverse - first, 1 + random() % 3));
+      const uint64_t first = random() % kLossUniverse;
+      const auto keys = make_keys(first, std::min(kLossUniverse - first, 1 + random() % 3));
       if (!dump_blocks(store, keys).ok()) continue;
       const uint64_t now = recording.changes();
       for (size_t k = 0; k < keys.size(); ++k) (*done_at)[first + k] = now;
@@ -62,14 +62,14 @@ class PowerLossProof : public CrashTest, public ::testing::WithParamInterface<Pr
     threads.emplace_back([&, seed = random_()] {
       std::mt19937_64 random(seed);
       for (int i = 0; i < 16; ++i) {
-        static_cast<void>(load_survivors(*store, make_keys(random() % kUniverse, 4)));
+        static_cast<void>(load_survivors(*store, make_keys(random() % kLossUniverse, 4)));
       }
     });
     if (GetParam().crowded) {
       threads.emplace_back([&, seed = random_()] {
         std::mt19937_64 random(seed);
         for (int i = 0; i < 12; ++i) {
-          EXPECT_TRUE(store->remove(make_keys(random() % kUniverse, 2)).ok());
+          EXPECT_TRUE(store->remove(make_keys(random() % kLossUniverse, 2)).ok());
           std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
       });
@@ -103,9 +103,9 @@ class PowerLossProof : public CrashTest, public ::testing::WithParamInterface<Pr
     ASSERT_TRUE(recording.rebuild(loss, folder).ok());
     const StorePtr store = open(GetParam().stage, options(), folder + "/store");
     if (store) {
-      const auto right = check_survivors(*store, make_keys(0, kUniverse), !GetParam().crowded);
+      const auto right = check_survivors(*store, make_keys(0, kLossUniverse), !GetParam().crowded);
       std::string lost;
-      for (uint64_t i = 0; i < kUniverse; ++i) {
+      for (uint64_t i = 0; i < kLossUniverse; ++i) {
         if (right[i] || !must_survive(loss, done_at[i], end)) continue;
         lost += " " + std::to_string(i) + "@" + std::to_string(done_at[i]);
       }
@@ -123,7 +123,7 @@ TEST_P(PowerLossProof, every_block_is_right_or_a_miss_wherever_the_power_is_lost
     std::filesystem::create_directories(folder);
     auto recording = WriteRecording::start(folder);
     ASSERT_TRUE(recording.ok()) << recording.status().to_string();
-    DoneAt done_at(kUniverse);
+    DoneAt done_at(kLossUniverse);
     const uint64_t end = work(*recording.value(), folder + "/store", &done_at);
     ASSERT_GT(end, 50u);
     for (uint64_t i = 0; i < kPointsPerRun && !HasFailure(); ++i) {

@@ -10,7 +10,7 @@
 namespace ucm::test {
 namespace {
 
-constexpr uint64_t kUniverse = 64;
+constexpr uint64_t kSickUniverse = 64;
 
 class SickStorageTest : public CrashTest, public ::testing::WithParamInterface<const char*> {
  protected:
@@ -50,7 +50,7 @@ class SickStorageTest : public CrashTest, public ::testing::WithParamInterface<c
   void work(Store& store, uint64_t seed) {
     std::mt19937_64 random(seed);
     for (int i = 0; i < 150 && !HasFailure(); ++i) {
-      const uint64_t first = random() % kUniverse;
+      const uint64_t first = random() % kSickUniverse;
       const auto keys = make_keys(first, 1 + random() % 3);
       const uint64_t kind = random() % 16;
       if (kind == 0) {
