@@ -35,6 +35,7 @@ BlockSet::BlockSet(const PosixOptions& options, const BlockLayout& layout, bool 
       layout_(layout),
       read_only_(read_only),
       metrics_(std::move(metrics)),
+      books_(metrics_),
       presence_(options.lookup_ttl_s) {}
 
 Result<std::shared_ptr<BlockSet>> BlockSet::open(const PosixOptions& options,
@@ -127,10 +128,7 @@ Status BlockSet::judge(const BlockKey& key, const BlockRoot& root, const BlockRe
       break;
   }
   metrics_->dropped(report.cause);
-  if (!read_only_) {
-    metrics_->blocks().add(-1);
-    metrics_->used_bytes().add(-static_cast<int64_t>(report.info.bytes));
-  }
+  if (!read_only_) books_.went(report.info.bytes);
   return make_status(Code::not_found, "posix: block %s in %s is damaged (%s), it is not used",
                      key.prefix().c_str(), root.path().c_str(), report.cause);
 }
@@ -185,13 +183,11 @@ Status BlockSet::find_stored(const BlockKey& key) {
 Result<bool> BlockSet::write_once(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
                                   const std::function<bool()>& wanted, size_t first) {
   Status failure;
+  const BlockBooks::Change change(&books_);
   for (size_t step = 0; step < roots_.size(); ++step) {
     const auto ours = root(first, step).write(key, layout_, image, modified_ns, wanted);
     if (ours.ok()) {
-      if (ours.value()) {
-        metrics_->blocks().add(1);
-        metrics_->used_bytes().add(static_cast<int64_t>(image.bytes()));
-      }
+      if (ours.value()) books_.came(image.bytes());
       presence_.note(key, true);
       return ours;
     }
@@ -212,13 +208,13 @@ Result<bool> BlockSet::write(const BlockKey& key, const BlockImage& image, int64
 
 Status BlockSet::remove(const BlockKey& key) {
   Status failure;
+  const BlockBooks::Change change(&books_);
   for (const auto& place : roots_) {
     const auto freed = place->remove(key);
     if (!freed.ok()) {
       failure = freed.status();
     } else if (freed.value() > 0) {
-      metrics_->blocks().add(-1);
-      metrics_->used_bytes().add(-static_cast<int64_t>(freed.value()));
+      books_.went(freed.value());
     }
   }
   if (failure.ok()) {

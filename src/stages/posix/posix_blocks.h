@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "stages/posix/posix_books.h"
 #include "stages/posix/posix_options.h"
 #include "stages/posix/posix_presence.h"
 #include "stages/posix/posix_root.h"
@@ -50,6 +51,7 @@ class BlockSet {
   void note_use(const BlockReport& report, int64_t unix_ns) const;
 
   const BlockLayout& layout() const { return layout_; }
+  BlockBooks& books() { return books_; }
   size_t buffer_bytes() const { return file_bytes(layout_.block_bytes()); }
 
  private:
@@ -72,6 +74,7 @@ class BlockSet {
   const BlockLayout layout_;
   const bool read_only_;
   const std::shared_ptr<StageMetrics> metrics_;
+  BlockBooks books_;
   PresenceTable presence_;
   std::vector<std::unique_ptr<BlockRoot>> roots_;
   std::atomic<uint32_t> next_root_{0};

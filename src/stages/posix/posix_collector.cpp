@@ -20,6 +20,9 @@ constexpr std::chrono::seconds kPeriod{60};
 constexpr std::chrono::seconds kIdlePeriod{3600};
 constexpr std::chrono::seconds kLeaseRetry{2};
 constexpr uint32_t kRenewEvery = 256;  // files
+// A disturbed count is made again soon, and the last of so many is believed.
+constexpr uint32_t kCounts = 3;
+constexpr std::chrono::seconds kRecount{2};
 
 struct Candidate {
   BlockKey key;
@@ -49,13 +52,14 @@ void release_pins(uint64_t limit, RootUsage* usage) {
 struct Collector::State {
   PosixOptions options;
   std::shared_ptr<StageMetrics> metrics;
-  std::function<void(const BlockKey&)> on_evicted;
+  std::shared_ptr<BlockSet> blocks;
   uint64_t wake_bytes = 0;
   std::atomic<uint64_t> fresh_bytes{0};
   std::atomic<bool> closed{false};
   std::mutex mutex;
   std::condition_variable changed;
-  uint32_t steps = 0;  // of the pass, to renew the lease now and then
+  uint32_t steps = 0;      // of the pass, to renew the lease now and then
+  uint32_t disturbed = 0;  // counts in a row under which files came or went
 
   bool collects() const { return options.capacity_bytes > 0; }
   bool due() const { return collects() && fresh_bytes.load() >= wake_bytes; }
@@ -112,11 +116,11 @@ Result<bool> Collector::State::evict(const std::string& root, CollectorLease* le
     const Candidate& block = usage->blocks[left];
     const Status status = io::unlink_file(block_path(root, block.key));
     if (!status.ok() && status.code() != Code::not_found) return status;
-    on_evicted(block.key);
+    blocks->note_evicted(block.key);
+    blocks->books().went(block.bytes);
     usage->bytes -= block.bytes;
     if (status.ok()) metrics->evicted().add();
   }
-  usage->blocks.erase(usage->blocks.begin(), usage->blocks.begin() + static_cast<ptrdiff_t>(left));
   return true;
 }
 
@@ -132,22 +136,32 @@ Result<bool> Collector::State::pass() {
   if (!ours.ok() || !ours.value()) return ours;
   CollectorLease& lease = *held;
   fresh_bytes.store(0);
-  uint64_t blocks = 0;
+  const uint64_t since = blocks->books().begin_count();
+  std::vector<RootUsage> usages(options.roots.size());
+  uint64_t count = 0;
   uint64_t bytes = 0;
+  // One root that fails does not keep the others from being collected.
   Status failure;
-  for (const std::string& root : options.roots) {
-    RootUsage usage;
-    auto complete = measure(root, &lease, &usage);
-    if (complete.ok() && complete.value()) complete = evict(root, &lease, &usage);
+  for (size_t i = 0; i < usages.size(); ++i) {
+    const auto complete = measure(options.roots[i], &lease, &usages[i]);
     if (complete.ok() && !complete.value()) return true;
-    // One root that fails does not keep the others from being collected.
+    if (!complete.ok()) {
+      failure = complete.status();
+      usages[i] = {};
+    }
+    count += usages[i].blocks.size();
+    bytes += usages[i].bytes;
+  }
+  if (failure.ok()) {
+    const bool settled = blocks->books().settle(since, count, bytes, disturbed + 1 == kCounts);
+    disturbed = settled ? 0 : disturbed + 1;
+  }
+  for (size_t i = 0; i < usages.size(); ++i) {
+    const auto complete = evict(options.roots[i], &lease, &usages[i]);
+    if (complete.ok() && !complete.value()) return true;
     if (!complete.ok()) failure = complete.status();
-    blocks += usage.blocks.size();
-    bytes += usage.bytes;
   }
   UCM_TRY(failure);
-  metrics->blocks().set(static_cast<int64_t>(blocks));
-  metrics->used_bytes().set(static_cast<int64_t>(bytes));
   return true;
 }
 
@@ -165,6 +179,7 @@ void Collector::run(const std::shared_ptr<State>& state) {
       log(LogLevel::warning, "posix: collection: %s", ended.status().to_string().c_str());
     }
     const std::chrono::seconds pause = ended.ok() && !ended.value() ? kLeaseRetry
+                                       : state->disturbed > 0       ? kRecount
                                        : state->collects()          ? kPeriod
                                                                     : kIdlePeriod;
     lock.lock();
@@ -175,12 +190,12 @@ void Collector::run(const std::shared_ptr<State>& state) {
   }
 }
 
-Collector::Collector(const PosixOptions& options, std::shared_ptr<StageMetrics> metrics,
-                     std::function<void(const BlockKey&)> on_evicted)
+Collector::Collector(const PosixOptions& options, std::shared_ptr<BlockSet> blocks,
+                     std::shared_ptr<StageMetrics> metrics)
     : state_(std::make_shared<State>()), crew_("ucm-posix-gc", 1) {
   state_->options = options;
   state_->metrics = std::move(metrics);
-  state_->on_evicted = std::move(on_evicted);
+  state_->blocks = std::move(blocks);
   const double band = options.eviction_high - options.eviction_low;
   state_->wake_bytes = std::max<uint64_t>(
       1, static_cast<uint64_t>(static_cast<double>(options.capacity_bytes) * band / 4));

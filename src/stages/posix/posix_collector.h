@@ -3,15 +3,14 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <functional>
 #include <memory>
 #include <mutex>
 
+#include "stages/posix/posix_blocks.h"
 #include "stages/posix/posix_crew.h"
 #include "stages/posix/posix_lease.h"
 #include "stages/posix/posix_options.h"
 #include "store/stage_metrics.h"
-#include "ucm/key.h"
 
 namespace ucm::posix {
 
@@ -20,9 +19,8 @@ namespace ucm::posix {
 // for the metrics. One thread, asleep between passes. Thread-safe.
 class Collector {
  public:
-  // `on_evicted` hears of each block that was removed for space.
-  Collector(const PosixOptions& options, std::shared_ptr<StageMetrics> metrics,
-            std::function<void(const BlockKey&)> on_evicted);
+  Collector(const PosixOptions& options, std::shared_ptr<BlockSet> blocks,
+            std::shared_ptr<StageMetrics> metrics);
   ~Collector() { close(); }
 
   // This process has written so many bytes; enough of them start a pass.

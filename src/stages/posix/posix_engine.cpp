@@ -43,8 +43,7 @@ PosixEngine::PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> 
                                                       : options.io_threads),
       desk_(&crew_, std::min(options.io_threads, kLookupThreads), options.timeout()) {
   if (!read_only) {
-    collector_ = std::make_unique<Collector>(
-        options, metrics_, [set = blocks_](const BlockKey& key) { set->note_evicted(key); });
+    collector_ = std::make_unique<Collector>(options, blocks_, metrics_);
   }
   if (!blocks_->layout().empty()) buffers_.reserve(options.io_threads);
 }

@@ -45,6 +45,24 @@ TEST_F(PosixCollectTest, TheOldestBlocksLeaveWhenTheCapacityIsReached) {
   EXPECT_EQ(count_present(*store, {make_key(3)}), 1u);
 }
 
+// What is written into a folder that a count has read already is missing from that count.
+TEST_F(PosixCollectTest, BlocksThatAreWrittenDuringACountAreInTheFigures) {
+  const BlockKey early = make_key(0);
+  ASSERT_TRUE(dump_blocks(*open(), {early}).ok());
+  std::vector<BlockKey> late;
+  for (uint64_t i = 1; late.size() < 3; ++i) {
+    if (folder_of(make_key(i)) == folder_of(early)) late.push_back(make_key(i));
+  }
+  io::set_faults({{.operation = io::Operation::stat, .path = file_of(early), .hang = true}});
+  const StorePtr store = open();
+  ASSERT_TRUE(eventually([] { return io::faults_taken() == 1; }));
+  ASSERT_TRUE(dump_blocks(*store, late).ok());
+  EXPECT_EQ(metric("ucm_blocks"), 3);
+  io::set_faults({});
+  EXPECT_TRUE(eventually([&] { return metric("ucm_blocks") == 4; }));
+  EXPECT_EQ(metric("ucm_used_bytes"), static_cast<double>(4 * kFileBytes));
+}
+
 TEST_F(PosixCollectTest, WritingStartsACollectionByItself) {
   options_["capacity_bytes"] = static_cast<int64_t>(100 * kFileBytes);
   options_["eviction_low"] = 0.5;
