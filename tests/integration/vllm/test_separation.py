@@ -131,6 +131,39 @@ def test_prompt_log_probabilities_compute_every_token(engine: Engine) -> None:
     assert engine.connector.get_num_new_matched_tokens(request, 0) == (0, False)
 
 
+def test_a_reset_separates_what_comes_from_what_was(tmp_path: Path) -> None:
+    with Engine(Shape(tmp_path)) as engine:
+        engine.serve("cold", PROMPT)
+        engine.settle()
+        assert found(engine) == 96
+        assert engine.scheduler.reset_prefix_cache(reset_connector=True)
+        assert found(engine) == 0
+        engine.serve("after", PROMPT)
+        engine.settle()
+        assert found(engine) == 96
+    with Engine(Shape(tmp_path)) as engine:  # computes with the weights of the folder again
+        assert found(engine) == 96
+
+
+def test_a_request_that_a_reset_meets_is_not_saved(tmp_path: Path) -> None:
+    with Engine(Shape(tmp_path)) as engine:
+        engine.add("under way", PROMPT, count=40)
+        for _ in range(3):
+            engine.step()
+        engine.settle()
+        engine.step()
+        before = engine.count("saved_blocks")
+        assert before == 6
+        assert engine.scheduler.reset_prefix_cache(
+            reset_running_requests=True, reset_connector=True
+        )
+        engine.run_checked()
+        engine.settle()
+        engine.step()
+        assert engine.count("saved_blocks") == before
+        engine.assert_no_leak()
+
+
 def config(tmp_path: Path) -> Any:
     """The parts of vLLM's configuration that make a namespace."""
     return SimpleNamespace(
