@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness import VOCABULARY, Engine, Shape, right_answer
 
-from ucm.errors import Corruption, IoError, NoSpace, Timeout
+from ucm.errors import Corruption, IoError, NoSpace, Timeout, Unsupported
 from ucm.integration.common.fallback import Breaker, Fallback
 from ucm.integration.vllm.lookup import PrefixLookup
 from ucm.integration.vllm.room import SaveRoom
@@ -92,7 +92,7 @@ def test_an_error_becomes_the_default_and_is_counted_by_its_cause() -> None:
 
 def test_errors_about_blocks_do_not_open_the_breaker() -> None:
     fallback = Fallback("load", Breaker(failures=1))
-    for error in (Corruption("damaged"), NoSpace("full")):
+    for error in (Corruption("damaged"), NoSpace("full"), Unsupported("another layout")):
         fallback.run(fail(error), None)
     assert not fallback.breaker.is_open
     fallback.run(fail(Timeout("late")), None)
@@ -220,3 +220,19 @@ def test_a_prompt_that_no_worker_can_load_is_not_tried_for_ever(tmp_path: Path) 
         engine.add("warm", PROMPT)
         engine.run_checked(steps=20)
         assert engine.answers["warm"] == right_answer(PROMPT, 4, 3)
+
+
+def test_blocks_of_another_layout_do_not_keep_others_from_being_saved(tmp_path: Path) -> None:
+    extra = {"breaker_failures": 1, "breaker_delay_s": 600.0}
+    other = [1, *PROMPT[1:]]
+    with Engine(Shape(tmp_path, spec="Cache|Posix", extra=extra)) as engine:
+        engine.serve("packed", PROMPT)
+    with Engine(Shape(tmp_path, spec="Cache|Posix", kind="pair", extra=extra)) as engine:
+        assert engine.serve("pair", PROMPT) == right_answer(PROMPT, 4, 3)
+        engine.settle()
+        engine.step()
+        assert engine.count("dump|unsupported", "failures") > 0
+        engine.serve("other", other)
+        engine.settle()
+        engine.step()
+        assert engine.count("saved_blocks") == 12
