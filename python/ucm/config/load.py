@@ -12,7 +12,7 @@ from typing import Any
 from ucm.config import answers
 from ucm.config.env import CONFIG_FILE, env_values
 from ucm.config.model import MetricsConfig, StoreConfig, UcmConfig
-from ucm.config.pipelines import parse_pipeline
+from ucm.config.pipelines import NAMED, parse_pipeline
 from ucm.config.read import Reader, is_store_key, nearest_key, read_store, top_keys
 from ucm.config.source import Document, KeyPath, Origin, read_yaml
 from ucm.config.sparse import METHODS, NOTE, check_sparse
@@ -203,11 +203,14 @@ def _merge(layers: list[_Layer], notes: list[str]) -> UcmConfig:
         notes.append(
             "`load_only_first_rank` has no effect: each rank itself reads the blocks MLA shares"
         )
+    name = connector.get("ucm_connector_name", "UcmPipelineStore")
+    if store.get("store_pipeline") is None and NAMED.get(name) is not None:
+        store["store_pipeline"] = NAMED[name]
     _spread_sections(store)
     _check_pipeline(store, origin, store_path)
     return UcmConfig(
         store=StoreConfig(**store, origin=origin),
-        connector_name=connector.get("ucm_connector_name", "UcmPipelineStore"),
+        connector_name=name,
         connector_module_path=connector.get("ucm_connector_module_path"),
         **top,
         notes=tuple(dict.fromkeys(notes)),
