@@ -13,7 +13,14 @@ from ucm.config import answers
 from ucm.config.env import CONFIG_FILE, env_values
 from ucm.config.model import MetricsConfig, StoreConfig, UcmConfig
 from ucm.config.pipelines import NAMED, parse_pipeline
-from ucm.config.read import Reader, is_store_key, nearest_key, read_store, top_keys
+from ucm.config.read import (
+    Reader,
+    check_key,
+    is_store_key,
+    nearest_key,
+    read_store,
+    top_keys,
+)
 from ucm.config.source import Document, KeyPath, Origin, read_yaml
 from ucm.config.sparse import METHODS, NOTE, check_sparse
 from ucm.errors import ConfigError, UcmError
@@ -108,6 +115,8 @@ def _read_layer(
 ) -> _Layer:
     reader = Reader(origin, notes)
     layer = _Layer({}, {}, {}, origin)
+    for name in values:
+        check_key(name, (name,), origin)
     forms = [form for form in _FORMS if form in values]
     if len(forms) > 1:
         raise origin.error("`ucm_connectors` and `ucm_connector_config`: keep one", (forms[1],))

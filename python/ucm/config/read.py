@@ -69,6 +69,7 @@ class Reader:
         written: dict[str, str] = {}
         for name, value in values.items():
             here = (*path, name)
+            check_key(name, here, self.origin)
             if name not in names:
                 self._answered_or_unknown(name, here, list(names), answer, elsewhere)
                 continue
@@ -127,10 +128,16 @@ class Reader:
         raise self.origin.error(f"unknown key `{'.'.join(map(str, path))}`{hint}", path, nearest)
 
 
-def nearest_key(name: str, known: Iterable[str]) -> str | None:
+def check_key(name: Any, path: KeyPath, origin: Origin) -> None:
+    """Refuses a key of a dict that is no text; a file has none."""
+    if not isinstance(name, str):
+        raise origin.error(f"the key {name!r} is {type(name).__name__}: a text is expected", path)
+
+
+def nearest_key(name: object, known: Iterable[str]) -> str | None:
     """The known key whose name is closest, if any is close."""
     lowered = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
     return lowered[close[0]] if close else None
 
 
@@ -172,6 +179,7 @@ def read_store(
     derived: list[tuple[str, Any]] = []
     overrides: dict[str, Any] = {}
     for name, value in values.items():
+        check_key(name, (*path, name), reader.origin)
         if name in DERIVED:
             derived.append((name, value))
         elif "." in name and name.partition(".")[0].lower() in STAGE_PREFIXES:
