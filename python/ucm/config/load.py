@@ -11,11 +11,12 @@ from typing import Any
 
 from ucm.config import answers
 from ucm.config.env import CONFIG_FILE, env_values
-from ucm.config.model import MetricsConfig, StoreConfig, UcmConfig
+from ucm.config.model import StoreConfig, UcmConfig
 from ucm.config.pipelines import NAMED, parse_pipeline
 from ucm.config.read import (
     Reader,
     check_key,
+    given_keys,
     is_store_key,
     nearest_key,
     read_store,
@@ -232,18 +233,17 @@ def _update_top(top: dict[str, Any], layer: dict[str, Any]) -> None:
     for name, value in layer.items():
         old = top.get(name)
         top[name] = value if type(old) is not type(value) else _section_over(old, value)
-    if isinstance(layer.get("metrics"), MetricsConfig) and layer["metrics"].enabled is False:
-        top["enable_metrics"] = False
+    if "enabled" in given_keys(layer.get("metrics")):
+        top["enable_metrics"] = layer["metrics"].enabled and layer.get("enable_metrics", True)
 
 
 def _section_over(old: Any, new: Any) -> Any:
     if not dataclasses.is_dataclass(new):
         return new
-    changes = {
-        each.name: getattr(new, each.name)
-        for each in dataclasses.fields(new)
-        if getattr(new, each.name) != each.default
-    }
+    changes = {name: getattr(new, name) for name in given_keys(new)}
+    for name, value in changes.items():
+        if type(getattr(old, name)) is type(value):
+            changes[name] = _section_over(getattr(old, name), value)
     return dataclasses.replace(old, **changes)
 
 

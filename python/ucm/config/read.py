@@ -20,6 +20,7 @@ from ucm.config.source import KeyPath, Origin
 from ucm.config.values import Mismatch, convert
 
 STAGE_PREFIXES = ("cache", "posix", "disk", "fake")
+_GIVEN = "_given"
 
 
 def _no_answer(name: str) -> str | None:
@@ -100,7 +101,10 @@ class Reader:
             TransportConfig: answers.store_answer,
         }
         answer = known.get(cls, _no_answer)
-        return cls(**self.section(cls, value, path, answer))
+        typed = self.section(cls, value, path, answer)
+        made = cls(**typed)
+        object.__setattr__(made, _GIVEN, tuple(typed))
+        return made
 
     def note(self, path: KeyPath, sentence: str) -> None:
         """Remembers a sentence, once."""
@@ -132,6 +136,12 @@ def check_key(name: Any, path: KeyPath, origin: Origin) -> None:
     """Refuses a key of a dict that is no text; a file has none."""
     if not isinstance(name, str):
         raise origin.error(f"the key {name!r} is {type(name).__name__}: a text is expected", path)
+
+
+def given_keys(section: Any) -> tuple[str, ...]:
+    """Which keys of a section were written down, be it with the value of their default."""
+    names: tuple[str, ...] = getattr(section, _GIVEN, ())
+    return names
 
 
 def nearest_key(name: object, known: Iterable[str]) -> str | None:
