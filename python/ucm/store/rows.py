@@ -255,6 +255,8 @@ def infer_sizes(memories: Sequence[Sequence[Memory]], block_bytes: int | None) -
         InvalidArgument: The bytes of a block are no multiple of the bytes of a shard.
     """
     pieces = tuple(memory.nbytes for memory in memories[0])
+    if not pieces:
+        raise InvalidArgument("row 0 has no tensors: at least one is expected")
     shard_bytes = sum(pieces)
     if block_bytes is None:
         return Sizes(pieces, 1)

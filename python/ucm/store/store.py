@@ -312,6 +312,12 @@ class Store:
             self._native.close()
             self._pending.clear()
 
+    def __del__(self) -> None:
+        # Tensors that this object keeps alive may still be moved: first that ends.
+        native = getattr(self, "_native", None)
+        if native is not None:
+            native.close()
+
     def __enter__(self) -> Store:
         return self
 
