@@ -25,6 +25,7 @@ class SecondUse {
     (void)seen_.push(key, 0);
     return false;
   }
+  size_t bytes() const { return memory_.size() * sizeof(uint64_t); }
 
  private:
   static size_t bytes(uint32_t slots) {

@@ -289,7 +289,15 @@ void TensorService::close(std::chrono::milliseconds timeout) {
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       deadline - std::chrono::steady_clock::now());
   store_->close(std::max(left, kStoreTimeout));
-  if (store_->stats().transfers_under_way == 0) folder_.lock = io::LockFile();
+  store_closed_ = true;
+  leave_folder();
+}
+
+// What the storage has not answered yet may still write there: the last of it leaves the folder.
+void TensorService::leave_folder() {
+  if (!store_closed_ || store_->stats().transfers_under_way > 0) return;
+  const std::lock_guard lock(mutex_);
+  folder_.lock = io::LockFile();
 }
 
 }  // namespace page_service

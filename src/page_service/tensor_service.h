@@ -59,6 +59,7 @@ class TensorService final : public PageService, public std::enable_shared_from_t
   void note_used(const std::vector<BlockKey>& keys);
   void pass_on_uses();
   void abort_all(Direction direction);
+  void leave_folder();
 
   // tensor_steps.cpp: what the workers do
   void work();
@@ -97,6 +98,7 @@ class TensorService final : public PageService, public std::enable_shared_from_t
   std::unordered_map<const BlockTask*, std::weak_ptr<BlockTask>> live_;
   bool closing_ = false;
   bool stopping_ = false;
+  std::atomic<bool> store_closed_{false};
 
   mutable std::mutex notes_mutex_;
   std::vector<BlockKey> used_;  // the last one most recently; passed on before the next dump
