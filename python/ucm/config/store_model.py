@@ -174,6 +174,20 @@ class StoreConfig:
         stages=(*_DISKS, "Fake"),
         aliases=(Alias("posix_capacity_gb", _gib, "float", "GiB"), "storage_capacity"),
     )
+    namespace: str | None = key(
+        "str",
+        "Whose blocks these are in a directory that several stores share: a name of letters, "
+        "digits, `.`, `-` and `_`. Stores of other namespaces do not see them.",
+        stages=("Posix",),
+    )
+    quotas: tuple[str, ...] | None = key(
+        "quotas",
+        "`{namespace: 40%, other: 20GiB}`: how much of `capacity_bytes` a namespace may take, and "
+        "has to itself; all others share the rest. The same for all stores of a directory. Each "
+        "rank of a Disk stage has a directory, and so its `capacity_bytes`, to itself.",
+        default_text="none",
+        stages=("Posix",),
+    )
     eviction_high: float | None = key(
         "float",
         "Collection starts when this share of the capacity is used.",

@@ -230,20 +230,19 @@ Status BlockSet::remove(const BlockKey& key) {
 }
 
 Result<uint8_t> BlockSet::mark_pinned(const BlockKey& key, bool pinned) {
+  bool marked = false;
   for (const auto& place : roots_) {
-    const std::string path = block_path(place->path(), key);
-    const auto info = io::path_info(path);
-    if (!info.ok() && info.status().code() == Code::not_found) continue;
-    if (!info.ok()) return info.status();
-    const unsigned mode = (info.value().mode & ~kPinnedMode) | (pinned ? kPinnedMode : 0);
-    if (mode != info.value().mode) UCM_TRY(io::set_mode(path, mode));
-    return static_cast<uint8_t>(pinned);
+    if (!pinned) {
+      UCM_TRY(place->unpin(key));
+    } else if (!marked) {
+      UCM_TRY_ASSIGN(marked, place->pin(key));
+    }
   }
-  return uint8_t{0};
+  return static_cast<uint8_t>(marked);
 }
 
 void BlockSet::note_use(const BlockReport& report, int64_t unix_ns) const {
-  if (read_only_ || options_.capacity_bytes == 0 || !report.file) return;
+  if (read_only_ || !options_.collects() || !report.file) return;
   if (unix_ns - report.info.modified_ns < kUseNoteNs) return;
   set_modified(report.file, unix_ns);
 }

@@ -41,7 +41,7 @@ class BlockSet {
   Result<bool> write(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
                      Clock::time_point deadline, const std::function<bool()>& wanted);
   Status remove(const BlockKey& key);
-  // Marks the block's file for the collector, or takes the mark away. 1: it is marked now.
+  // Marks the block for the collectors, or takes the mark away. 1: it is marked now.
   Result<uint8_t> mark_pinned(const BlockKey& key, bool pinned);
 
   // A block was removed for space.

@@ -178,6 +178,13 @@ void PosixEngine::dump_row(Transfer& transfer, uint32_t row) {
   transfer.loosen(row);
   const Status stored = blocks_->find_stored(key);
   if (stored.code() != Code::not_found) return finish(transfer, row, stored, false);
+  const uint64_t bytes = file_bytes(blocks_->layout().block_bytes());
+  QuotaClaim claim(collector_->room(), bytes, transfer.deadline());
+  if (!claim.granted()) {
+    collector_->no_room(bytes);
+    metrics_->refused_blocks().add();
+    return finish(transfer, row, {}, false);
+  }
   if (!transfer.hold(row)) return finish(transfer, row, {}, false);
   auto image = BlockImage::make(key, blocks_->layout(), transfer.memory(row), transfer.digest(row),
                                 transfer.started_ns());
@@ -188,10 +195,10 @@ void PosixEngine::dump_row(Transfer& transfer, uint32_t row) {
   const Result<bool> ours =
       blocks_->write(key, image.value(), use_time(transfer, row), transfer.deadline(),
                      [&] { return !transfer.given_up(row); });
-  if (collector_) {
-    if (ours.ok() && ours.value()) collector_->wrote(image.value().bytes());
-    if (ours.status().code() == Code::no_space) collector_->out_of_space();
-  }
+  // After a failure its bytes may be there all the same.
+  if (!ours.ok() || ours.value()) claim.keep();
+  if (ours.ok() && ours.value()) collector_->wrote(bytes);
+  if (ours.status().code() == Code::no_space) collector_->out_of_space();
   finish(transfer, row, dump_status(key, ours.status()), ours.ok() && ours.value());
 }
 

@@ -93,7 +93,13 @@ Status inspect_posix(const std::string& path, bool verify, const BlockVisitor& v
     }
     return !found.value() || visit(record);
   };
-  UCM_TRY_ASSIGN([[maybe_unused]] const bool complete, walk_root(path, hooks));
+  UCM_TRY_ASSIGN(const std::vector<std::string> names, list_namespaces(path));
+  for (const std::string& name : names) {
+    const auto complete = walk_folder(namespace_folder(path, name), hooks);
+    if (complete.status().code() == Code::not_found) continue;
+    UCM_TRY(complete.status());
+    if (!complete.value()) break;
+  }
   return failure;
 }
 

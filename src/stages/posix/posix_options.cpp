@@ -71,6 +71,18 @@ Status check_numbers(const PosixOptions& options) {
   return {};
 }
 
+Status read_quotas(const base::OptionReader& reader, PosixOptions* out) {
+  UCM_TRY(reader.read("namespace", &out->own_namespace));
+  if (!out->own_namespace.empty()) UCM_TRY(check_namespace(out->own_namespace));
+  std::vector<std::string> entries;
+  UCM_TRY(reader.read("quotas", &entries));
+  UCM_TRY_ASSIGN(out->quotas, Quotas::make(entries, out->capacity_bytes));
+  if (out->quotas.bytes(out->quotas.share_of(out->own_namespace)) > 0) return {};
+  return make_status(Code::invalid_argument,
+                     "quotas: namespace '%s' has none, and nothing is left for the rest",
+                     out->own_namespace.c_str());
+}
+
 }  // namespace
 
 Result<PosixOptions> read_posix_options(const Options& options) {
@@ -91,6 +103,9 @@ Result<PosixOptions> read_posix_options(const Options& options) {
   UCM_TRY(reader.read("retry_count", &out.retry_count));
   UCM_TRY(reader.read("lookup_ttl_s", &out.lookup_ttl_s));
   UCM_TRY(reader.read("timeout_s", &out.timeout_s));
+  if (Status status = read_quotas(reader, &out); !status.ok()) {
+    return std::move(status).with_context("posix");
+  }
   for (std::string& root : out.roots) {
     while (root.size() > 1 && root.back() == '/') root.pop_back();
   }

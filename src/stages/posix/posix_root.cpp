@@ -76,12 +76,21 @@ Status check_format(const std::string& root) {
   return {};
 }
 
-std::string block_path(const std::string& root, const BlockKey& key) {
+std::string namespace_folder(const std::string& root, const std::string& name) {
+  return name.empty() ? root : io::join(root, kNamespacePrefix + name);
+}
+
+std::string block_path(const std::string& folder, const BlockKey& key) {
   const std::string hex = key.hex();
   std::string path;
-  path.reserve(root.size() + hex.size() + 4);
-  path.append(root).append("/").append(hex, 0, 2).append("/").append(hex);
+  path.reserve(folder.size() + hex.size() + 4);
+  path.append(folder).append("/").append(hex, 0, 2).append("/").append(hex);
   return path;
+}
+
+std::string pin_path(const std::string& folder, const BlockKey& key) {
+  const std::string hex = key.hex();
+  return folder + "/" + hex.substr(0, 2) + "/" + kPinPrefix + hex;
 }
 
 std::string temporary_path(const std::string& folder) {
@@ -91,11 +100,12 @@ std::string temporary_path(const std::string& folder) {
                               std::to_string(next_temporary()));
 }
 
-BlockRoot::BlockRoot(std::string path, const PosixOptions& options, bool read_only)
-    : path_(std::move(path)),
+BlockRoot::BlockRoot(const std::string& root, const PosixOptions& options, bool read_only)
+    : root_(root),
+      path_(namespace_folder(root, options.own_namespace)),
       options_(options),
       read_only_(read_only),
-      network_(on_network(path_)) {}
+      network_(on_network(root_)) {}
 
 Result<std::unique_ptr<BlockRoot>> BlockRoot::open(const std::string& path,
                                                    const PosixOptions& options, bool read_only) {
@@ -112,39 +122,46 @@ Result<std::unique_ptr<BlockRoot>> BlockRoot::open(const std::string& path,
   return root;
 }
 
+// A directory that was there keeps the permissions its owner gave it.
+Status BlockRoot::prepare_folder(const std::string& folder) const {
+  const bool made = !io::exists(folder);
+  UCM_TRY(io::make_folders(folder, options_.dir_mode, options_.durability != Durability::none));
+  if (made && options_.dir_mode != 0700) UCM_TRY(set_mode(folder, options_.dir_mode));
+  return check_writable(folder);
+}
+
 Status BlockRoot::prepare() {
   if (read_only_) {
-    const auto info = io::path_info(path_);
+    const auto info = io::path_info(root_);
     // A reader may come before the first writer has made the store.
     if (!info.ok()) return info.status().code() == Code::not_found ? Status() : info.status();
     if (!info.value().is_folder) {
       return make_status(Code::invalid_argument,
-                         "posix: %s is a file; storage_backends names directories", path_.c_str());
+                         "posix: %s is a file; storage_backends names directories", root_.c_str());
     }
-    Status status = check_format(path_);
+    Status status = check_format(root_);
     return status.code() == Code::not_found ? Status() : status;
   }
-  const bool made = !io::exists(path_);
-  UCM_TRY(io::make_folders(path_, options_.dir_mode, options_.durability != Durability::none));
-  // A directory that was there keeps the permissions its owner gave it.
-  if (made && options_.dir_mode != 0700) UCM_TRY(set_mode(path_, options_.dir_mode));
-  UCM_TRY(check_writable(path_));
-  network_.store(on_network(path_));
-  Status status = check_format(path_);
-  if (status.code() != Code::not_found) return status;
-  UCM_TRY(make_format());
-  // Another process may have been first; what counts is what stands there now.
-  return check_format(path_);
+  UCM_TRY(prepare_folder(root_));
+  network_.store(on_network(root_));
+  Status status = check_format(root_);
+  if (status.code() == Code::not_found) {
+    UCM_TRY(make_format());
+    // Another process may have been first; what counts is what stands there now.
+    status = check_format(root_);
+  }
+  UCM_TRY(status);
+  return path_ == root_ ? Status() : prepare_folder(path_);
 }
 
 Status BlockRoot::make_format() const {
   const std::string text = io::format_flat_json(
       {{"format", std::string(kFormatName)}, {"version", kFormatVersion}, {"uuid", random_uuid()}});
-  const std::string aside = temporary_path(path_);
+  const std::string aside = temporary_path(root_);
   UCM_TRY(io::write_small_file(aside, text, options_.file_mode));
   if (options_.file_mode != 0600) UCM_TRY(set_mode(aside, options_.file_mode));
   UCM_TRY_ASSIGN(const io::PathInfo info, io::path_info(aside));
-  const auto published = publish_name(aside, io::join(path_, kFormatFile), info.inode);
+  const auto published = publish_name(aside, io::join(root_, kFormatFile), info.inode);
   if (!published.ok() || !published.value()) (void)io::unlink_file(aside);
   return published.status();
 }
@@ -241,7 +258,7 @@ Status BlockRoot::fill(const io::File& file, const BlockImage& image, int64_t mo
     UCM_TRY(io::sync_data(file));
   }
   // The collector goes by this time, so it is set only where something is collected.
-  if (options_.capacity_bytes > 0) set_modified(file, modified_ns);
+  if (options_.collects()) set_modified(file, modified_ns);
   UCM_TRY_ASSIGN(const io::PathInfo info, file_info(file));
   *inode = info.inode;
   return {};
@@ -298,10 +315,28 @@ Result<uint64_t> BlockRoot::remove(const BlockKey& key) const {
     if (info.status().code() == Code::not_found) return uint64_t{0};
     return info.status();
   }
+  UCM_TRY(unpin(key));
   const Status status = io::unlink_file(path);
   if (status.code() == Code::not_found) return uint64_t{0};
   UCM_TRY(status);
   return info.value().bytes;
+}
+
+Result<bool> BlockRoot::pin(const BlockKey& key) const {
+  const std::string block = block_path(path_, key);
+  if (!io::exists(block)) return false;
+  UCM_TRY_ASSIGN(const io::File mark, io::File::open(pin_path(path_, key), O_WRONLY | O_CREAT,
+                                                     options_.file_mode));
+  // A mark without a block is removed when it is old.
+  set_modified_now(mark);
+  if (io::exists(block)) return true;
+  UCM_TRY(unpin(key));
+  return false;
+}
+
+Status BlockRoot::unpin(const BlockKey& key) const {
+  Status status = io::unlink_file(pin_path(path_, key));
+  return status.code() == Code::not_found ? Status() : status;
 }
 
 }  // namespace ucm::posix

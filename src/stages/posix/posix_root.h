@@ -23,16 +23,22 @@ inline constexpr const char* kTemporaryPrefix = ".t-";
 // ours. unsupported: another version.
 Status check_format(const std::string& root);
 
-// Where a block lies below a root: "<root>/3f/3fa9...".
-// The sticky bit of a block's file, which has no meaning of its own there: the block is pinned.
-inline constexpr unsigned kPinnedMode = 01000;
+// The blocks of a namespace lie in a folder of its own below the root: "<root>/n-<namespace>"; those
+// without one in the root itself.
+inline constexpr const char* kNamespacePrefix = "n-";
+std::string namespace_folder(const std::string& root, const std::string& name);
 
-std::string block_path(const std::string& root, const BlockKey& key);
+// Where a block lies below such a folder: "<folder>/3f/3fa9...".
+std::string block_path(const std::string& folder, const BlockKey& key);
+
+// The empty file that says that a block is pinned: "<folder>/3f/.p-3fa9...".
+inline constexpr const char* kPinPrefix = ".p-";
+std::string pin_path(const std::string& folder, const BlockKey& key);
 
 // A fresh name in `folder` for a file that is being written.
 std::string temporary_path(const std::string& folder);
 
-// One directory of block files. Safe to use from many threads and processes; all state is in the
+// One directory of block files, of one namespace. Safe to use from many threads and processes; all state is in the
 // file system. Only damaged files are ever removed while somebody reads.
 class BlockRoot {
  public:
@@ -41,6 +47,7 @@ class BlockRoot {
   static Result<std::unique_ptr<BlockRoot>> open(const std::string& path,
                                                  const PosixOptions& options, bool read_only);
 
+  // Where its blocks lie.
   const std::string& path() const { return path_; }
 
   // Bytes of the block's file; not_found when there is none.
@@ -56,13 +63,17 @@ class BlockRoot {
   // Under `strict` a block that somebody else has written, maybe a moment ago, is on the disk after
   // this; not_found when it has gone.
   Status settle_found(const BlockKey& key);
-  // Bytes that were freed; 0 when there was no such block.
+  // Bytes that were freed; 0 when there was no such block. Its pin goes too.
   Result<uint64_t> remove(const BlockKey& key) const;
+  // Marks the block for the collectors of all processes. False when there is no such block.
+  Result<bool> pin(const BlockKey& key) const;
+  Status unpin(const BlockKey& key) const;
 
  private:
-  BlockRoot(std::string path, const PosixOptions& options, bool read_only);
+  BlockRoot(const std::string& root, const PosixOptions& options, bool read_only);
 
   Status prepare();
+  Status prepare_folder(const std::string& folder) const;
   Status make_format() const;
   Status ready();
   void drop(const BlockKey& key, const BlockReport& report) const;
@@ -74,6 +85,7 @@ class BlockRoot {
   Result<bool> publish(const std::string& from, const BlockKey& key, const BlockLayout& layout,
                        uint64_t inode) const;
 
+  const std::string root_;  // where FORMAT.json lies
   const std::string path_;
   const PosixOptions options_;
   const bool read_only_;

@@ -96,12 +96,24 @@ class PosixStage : public Store {
   const std::shared_ptr<posix::PosixEngine> engine_;
 };
 
+Status check_quota(const posix::PosixOptions& options, const BlockLayout& layout) {
+  if (options.quotas.empty() || layout.empty()) return {};
+  const uint64_t quota = options.quotas.bytes(options.quotas.share_of(options.own_namespace));
+  const uint64_t block = posix::file_bytes(layout.block_bytes());
+  if (block <= quota) return {};
+  return make_status(Code::invalid_argument,
+                     "posix: quotas: %llu bytes for namespace '%s' are less than one block of %llu",
+                     static_cast<unsigned long long>(quota), options.own_namespace.c_str(),
+                     static_cast<unsigned long long>(block));
+}
+
 Result<StorePtr> make_posix_stage(StageContext context) {
   if (context.layout.pieces() > 1 || context.layout.shards() > 1) {
     return make_status(Code::invalid_argument,
                        "posix: takes whole blocks in one piece; put a Cache in front");
   }
   UCM_TRY_ASSIGN(const posix::PosixOptions options, posix::read_posix_options(*context.options));
+  UCM_TRY(check_quota(options, context.layout));
   const auto metrics = std::make_shared<StageMetrics>(context.metrics, "Posix");
   UCM_TRY_ASSIGN(auto blocks,
                  posix::BlockSet::open(options, context.layout, context.read_only, metrics));
