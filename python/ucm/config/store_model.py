@@ -155,7 +155,7 @@ class StoreConfig:
         "while the first is remembered, for as many blocks as the stage holds.",
         default_text="always",
         choices=("always", "second_use"),
-        stages=("Cache", "Disk"),
+        stages=("Cache", *_DISKS),
     )
     pin_limit: float | None = key(
         "float",
@@ -163,7 +163,7 @@ class StoreConfig:
         default_text="0.5",
         minimum=0,
         maximum=0.9,
-        stages=("Cache", *_DISKS),
+        stages=("Cache", *_DISKS, "Fake"),
     )
     capacity_bytes: int | None = key(
         "bytes",
@@ -275,6 +275,16 @@ class StoreConfig:
         default_text="0",
         unit="s",
         minimum=0,
+        stages=("Posix",),
+    )
+    pack_bytes: int | None = key(
+        "bytes",
+        "Blocks of at most this size that are dumped together share files (by hard links, on a "
+        "store that was made with it): much faster where blocks are small.",
+        default_text="0, a file per block",
+        unit="bytes",
+        minimum=0,
+        maximum=1 << 20,
         stages=("Posix",),
     )
     retry_count: int | None = key(

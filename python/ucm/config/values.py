@@ -139,7 +139,9 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _quotas(value: Any) -> tuple[str, ...]:
     """Entries `name=40%` and `name=BYTES`, as the native core takes them."""
     if not isinstance(value, dict):
-        raise Mismatch(f"a mapping `namespace: 40%` or `namespace: 20GiB` is expected, not {value!r}")
+        raise Mismatch(
+            f"a mapping `namespace: 40%` or `namespace: 20GiB` is expected, not {value!r}"
+        )
     entries = []
     shares = 0.0
     for name, quota in value.items():

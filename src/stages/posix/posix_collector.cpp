@@ -82,16 +82,14 @@ Collector::State::State(const PosixOptions& posix_options,
     : options(posix_options),
       metrics(std::move(stage_metrics)),
       own_share(options.quotas.share_of(options.own_namespace)),
-      room(options.quotas.empty() ? Quotas::kNoLimit
-                                  : total_limit(options.quotas.bytes(own_share),
-                                                options.roots.size())),
+      room(options.quotas.empty() ? Quotas::kNoLimit : options.own_bytes()),
       own(options.roots.size()) {
   const uint64_t limit = options.quotas.bytes(own_share);
   const double band = options.eviction_high - options.eviction_low;
-  wake_bytes = limit == Quotas::kNoLimit
-                   ? kNever
-                   : std::max<uint64_t>(
-                         1, static_cast<uint64_t>(static_cast<double>(limit) * band / 4));
+  wake_bytes =
+      limit == Quotas::kNoLimit
+          ? kNever
+          : std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(limit) * band / 4));
   if (options.quotas.empty()) return;
   for (size_t share = 0; share < options.quotas.shares(); ++share) {
     namespaces.push_back(metrics->of_namespace(options.quotas.name(share)));
@@ -146,8 +144,7 @@ Result<bool> Collector::State::evict(size_t share, CollectorLease* lease, RootUs
   const uint64_t most = goal(share, held.bytes);
   if (held.bytes <= most) return true;
   const auto limit = static_cast<double>(options.quotas.bytes(share));
-  const size_t candidates =
-      held.order_victims(static_cast<uint64_t>(limit * options.pin_limit));
+  const size_t candidates = held.order_victims(static_cast<uint64_t>(limit * options.pin_limit));
   const UsageWalk steps_of = walk(lease);
   for (size_t i = 0; i < candidates && held.bytes > most; ++i) {
     if (!steps_of.step()) return false;
@@ -160,8 +157,7 @@ Result<bool> Collector::State::evict(size_t share, CollectorLease* lease, RootUs
     if (!status.ok() && status.code() != Code::not_found) return status;
     if (block.marked) (void)io::unlink_file(pin_path(folder, block.key));
     on_evicted(block.key);
-    held.bytes -= block.bytes;
-    block.gone = true;
+    held.drop(&block);
     if (!status.ok()) continue;
     ++evictions;
     metrics->evicted().add();

@@ -15,9 +15,10 @@
 
 namespace ucm::posix {
 
-// Keeps every root below its capacity, and each namespace with a quota below that, oldest use first;
-// reaps what dead writers left behind. Of all processes that share the store one collects at a time. Also measures what the roots hold,
-// for the metrics. One thread, asleep between passes. Thread-safe.
+// Keeps every root below its capacity, and each namespace with a quota below that, oldest use
+// first; reaps what dead writers left behind. Of all processes that share the store one collects at
+// a time. Also measures what the roots hold, for the metrics. One thread, asleep between passes.
+// Thread-safe.
 class Collector {
  public:
   // `on_evicted` hears of each block that was removed for space.

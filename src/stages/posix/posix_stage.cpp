@@ -107,6 +107,16 @@ Status check_quota(const posix::PosixOptions& options, const BlockLayout& layout
                      static_cast<unsigned long long>(block));
 }
 
+// The order in which the collector removes blocks is that of their last use.
+std::unique_ptr<CapacityShadow> make_shadow(const posix::PosixOptions& options,
+                                            const BlockLayout& layout,
+                                            base::MetricRegistry* metrics) {
+  const uint64_t bytes = options.own_bytes();
+  if (bytes == Quotas::kNoLimit || layout.empty()) return nullptr;
+  return CapacityShadow::make("lru", bytes / posix::file_bytes(layout.block_bytes()), metrics,
+                              "Posix");
+}
+
 Result<StorePtr> make_posix_stage(StageContext context) {
   if (context.layout.pieces() > 1 || context.layout.shards() > 1) {
     return make_status(Code::invalid_argument,
@@ -119,9 +129,10 @@ Result<StorePtr> make_posix_stage(StageContext context) {
                  posix::BlockSet::open(options, context.layout, context.read_only, metrics));
   metrics->capacity_bytes().set(
       static_cast<int64_t>(options.capacity_bytes * options.roots.size()));
+  auto shadow = make_shadow(options, context.layout, context.metrics.get());
   try {
-    auto engine = std::make_shared<posix::PosixEngine>(options, std::move(blocks),
-                                                       context.read_only, metrics);
+    auto engine = std::make_shared<posix::PosixEngine>(
+        options, std::move(blocks), context.read_only, metrics, std::move(shadow));
     return StorePtr(std::make_unique<PosixStage>(context.layout, context.read_only, metrics,
                                                  std::move(engine)));
   } catch (const std::system_error& error) {

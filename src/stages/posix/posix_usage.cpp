@@ -2,7 +2,8 @@
 #include "stages/posix/posix_usage.h"
 
 #include <algorithm>
-#include <unordered_map>
+#include <tuple>
+#include <unordered_set>
 
 #include "io/paths.h"
 #include "stages/posix/posix_root.h"
@@ -31,9 +32,15 @@ Result<bool> measure_folder(const std::string& folder, uint32_t number, const Us
     const auto info = io::path_info(path);
     const bool marked = pins.erase(key) > 0;
     if (info.ok()) {
-      share->blocks.push_back(
-          {key, info.value().modified_ns, info.value().bytes, number, marked, marked});
-      share->bytes += info.value().bytes;
+      const io::PathInfo& file = info.value();
+      share->add({.key = key,
+                  .modified_ns = file.modified_ns,
+                  .inode = file.inode,
+                  .bytes = file.bytes,
+                  .shared = file.links > 1,
+                  .folder = number,
+                  .marked = marked,
+                  .pinned = marked});
     }
     return walk.step();
   };
@@ -52,20 +59,34 @@ Result<bool> measure_folder(const std::string& folder, uint32_t number, const Us
 
 }  // namespace
 
+void ShareUsage::add(const StoredBlock& block) {
+  blocks.push_back(block);
+  if (!block.shared || ++names[block.inode] == 1) bytes += block.bytes;
+}
+
+void ShareUsage::drop(StoredBlock* block) {
+  block->gone = true;
+  if (!block->shared || --names[block->inode] == 0) bytes -= block->bytes;
+}
+
 size_t ShareUsage::pinned() const {
   return static_cast<size_t>(
       std::count_if(blocks.begin(), blocks.end(), [](const StoredBlock& b) { return b.pinned; }));
 }
 
 size_t ShareUsage::order_victims(uint64_t pin_limit) {
+  // Blocks of one file have one time, and leave together.
   std::sort(blocks.begin(), blocks.end(), [](const StoredBlock& a, const StoredBlock& b) {
-    return a.modified_ns < b.modified_ns;
+    return std::tie(a.modified_ns, a.inode) < std::tie(b.modified_ns, b.inode);
   });
   uint64_t kept = 0;
+  std::unordered_set<uint64_t> kept_files;
   for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) {
-    if (!block->pinned) continue;
+    if (!block->pinned || kept_files.contains(block->inode)) continue;
     block->pinned = kept + block->bytes <= pin_limit;
-    kept += block->pinned ? block->bytes : 0;
+    if (!block->pinned) continue;
+    kept += block->bytes;
+    kept_files.insert(block->inode);
   }
   const auto last = std::stable_partition(blocks.begin(), blocks.end(),
                                           [](const StoredBlock& b) { return !b.pinned; });
@@ -80,8 +101,8 @@ Result<bool> measure_root(const std::string& root, const UsageWalk& walk, RootUs
     if (walk.only_share && share != *walk.only_share) continue;
     const auto number = static_cast<uint32_t>(usage->folders.size());
     usage->folders.push_back(namespace_folder(root, name));
-    UCM_TRY_ASSIGN(const bool complete, measure_folder(usage->folders.back(), number, walk,
-                                                       &usage->shares[share]));
+    UCM_TRY_ASSIGN(const bool complete,
+                   measure_folder(usage->folders.back(), number, walk, &usage->shares[share]));
     if (!complete) return false;
   }
   return true;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "store/quotas.h"
@@ -16,7 +17,9 @@ namespace ucm::posix {
 struct StoredBlock {
   BlockKey key;
   int64_t modified_ns = 0;
-  uint64_t bytes = 0;
+  uint64_t inode = 0;
+  uint64_t bytes = 0;   // of its file
+  bool shared = false;  // with other blocks
   uint32_t folder = 0;  // RootUsage::folders
   bool marked = false;  // as pinned
   bool pinned = false;  // and the pin counts
@@ -26,7 +29,12 @@ struct StoredBlock {
 // The blocks of one share of the capacity in one root.
 struct ShareUsage {
   std::vector<StoredBlock> blocks;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;                            // of all files, each once
+  std::unordered_map<uint64_t, uint32_t> names;  // inode of a shared file -> its blocks
+
+  void add(const StoredBlock& block);
+  // The block's name has gone; its file goes with the last one.
+  void drop(StoredBlock* block);
 
   size_t pinned() const;
   // Those that leave first come first. Answers how many of them may leave: pinned blocks stay, as

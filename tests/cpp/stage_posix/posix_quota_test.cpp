@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <set>
 #include <random>
+#include <set>
 
 #include "posix_fixture.h"
 
@@ -15,8 +15,7 @@ class PosixQuotaTest : public PosixTest {
   void SetUp() override {
     PosixTest::SetUp();
     options_["capacity_bytes"] = static_cast<int64_t>(kCapacity);
-    options_["quotas"] =
-        std::vector<std::string>{"a=30%", "b=" + std::to_string(20 * kFileBytes)};
+    options_["quotas"] = std::vector<std::string>{"a=30%", "b=" + std::to_string(20 * kFileBytes)};
   }
 
   StorePtr open_as(const std::string& name) {
@@ -68,8 +67,8 @@ TEST_F(PosixQuotaTest, ANamespaceStaysWithinItsQuotaAndTheOthersKeepTheirBlocks)
   EXPECT_EQ(load_blocks(*b, of_b).value(), 0u);
   // What is refused now fits after a collection.
   const BlockKey late = make_key(5000);
-  EXPECT_TRUE(eventually(
-      [&] { return dump_blocks(*a, {late}).ok() && count_present(*a, {late}) == 1; }));
+  EXPECT_TRUE(
+      eventually([&] { return dump_blocks(*a, {late}).ok() && count_present(*a, {late}) == 1; }));
 }
 
 TEST_F(PosixQuotaTest, NamespacesDoNotSeeEachOthersBlocks) {
@@ -99,7 +98,7 @@ TEST_F(PosixQuotaTest, NamespacesWithoutAQuotaShareTheRest) {
   }
   // Each of them may be ahead of the other one's last count.
   EXPECT_TRUE(eventually([&] {
-    dump_blocks(*x, {make_key(77)});
+    (void)dump_blocks(*x, {make_key(77)});
     return used("x") + used("y") <= 50 * kFileBytes;
   }));
   EXPECT_EQ(count_present(*b, of_b), of_b.size());
@@ -129,8 +128,8 @@ TEST_F(PosixQuotaTest, MetricsTellTheNamespacesApart) {
             static_cast<double>(50 * kFileBytes));
   for (uint64_t i = 0; i < 10; ++i) ASSERT_TRUE(dump_blocks(*a, make_keys(100 + i * 10, 10)).ok());
   EXPECT_GT(metric("ucm_refused_blocks_total"), 0);
-  EXPECT_TRUE(eventually(
-      [&] { return of_namespace("ucm_namespace_evicted_blocks_total", "a") > 0; }));
+  EXPECT_TRUE(
+      eventually([&] { return of_namespace("ucm_namespace_evicted_blocks_total", "a") > 0; }));
   EXPECT_EQ(of_namespace("ucm_namespace_evicted_blocks_total", "b"), 0);
 }
 
@@ -157,8 +156,9 @@ TEST_F(PosixQuotaTest, MistakesAreRefusedAtOpening) {
 // Three namespaces at random against a model. "b" stays within half of its quota, so nothing of it
 // may ever leave; of the others only what is pinned is promised to stay.
 TEST_F(PosixQuotaTest, AtRandomNobodyIsOverQuotaNobodyElsePaysAndPinsHold) {
-  const uint64_t seed = std::getenv("UCM_SEED") ? std::strtoull(std::getenv("UCM_SEED"), nullptr, 10)
-                                                : std::random_device()();
+  const uint64_t seed = std::getenv("UCM_SEED")
+                            ? std::strtoull(std::getenv("UCM_SEED"), nullptr, 10)
+                            : std::random_device()();
   SCOPED_TRACE("UCM_SEED=" + std::to_string(seed));
   std::mt19937_64 random(seed);
   const std::vector<std::string> names = {"a", "b", ""};
