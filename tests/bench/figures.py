@@ -95,14 +95,17 @@ def disk_rounds(
 def posix_rounds(
     program: Path, base: Path, block_bytes: int, args: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Posix beside its bare system calls, a batch on four threads and block after block on one."""
+    """Posix beside its bare system calls: a batch on four threads, block after block on one, and
+    small blocks that share files."""
     reports = []
     blocks = max(8, min(args.posix_blocks, args.total // block_bytes))
-    for threads, depth in ((4, 8), (1, 1)):
+    cases = [(4, 8, 0), (1, 1, 0)] + [(4, 8, SMALL)] * (block_bytes <= SMALL)
+    for threads, depth, pack_bytes in cases:
         with tempfile.TemporaryDirectory(prefix="ucm-figures-", dir=base) as folder:
             words = [
                 f"folder={folder}", f"block_bytes={block_bytes}", f"blocks={blocks}",
-                f"threads={threads}", f"depth={depth}", f"rounds={args.rounds}",
+                f"pack_bytes={pack_bytes}", f"threads={threads}", f"depth={depth}",
+                f"rounds={args.rounds}",
             ]  # fmt: skip
             report = run_figures(program, "posix", *words)[0]
             total = block_bytes * blocks

@@ -28,7 +28,10 @@ class BlockBooks {
   };
 
   void came(uint64_t bytes) { add(1, static_cast<int64_t>(bytes)); }
-  void went(uint64_t bytes) { add(-1, -static_cast<int64_t>(bytes)); }
+  void went(uint64_t bytes) { evicted(1, bytes); }
+  void evicted(uint64_t blocks, uint64_t bytes) {
+    add(-static_cast<int64_t>(blocks), -static_cast<int64_t>(bytes));
+  }
 
   // Before files are counted; hand it to `settle`.
   uint64_t begin_count() const {

@@ -14,9 +14,10 @@
 
 namespace ucm::posix {
 
-// Keeps every root below its capacity, oldest use first, and reaps temporary files of dead writers.
-// Of all processes that share the store one collects at a time. Also measures what the roots hold,
-// for the metrics. One thread, asleep between passes. Thread-safe.
+// Keeps every root below its capacity, and each namespace with a quota below that, oldest use
+// first; reaps what dead writers left behind. Of all processes that share the store one collects at
+// a time. Also measures what the roots hold, for the metrics. One thread, asleep between passes.
+// Thread-safe.
 class Collector {
  public:
   Collector(const PosixOptions& options, std::shared_ptr<BlockSet> blocks,
@@ -25,8 +26,12 @@ class Collector {
 
   // This process has written so many bytes; enough of them start a pass.
   void wrote(uint64_t bytes);
-  // A write found no room: starts a pass.
+  // A write found no room on the disk: starts a pass.
   void out_of_space();
+  // What the namespace of this store may still write.
+  QuotaRoom* room();
+  // A write of so many bytes found no room there: starts a pass.
+  void no_room(uint64_t bytes);
   void close();
 
  private:

@@ -137,6 +137,53 @@ TEST_F(PosixCollectTest, EveryRootIsKeptBelowItsCapacity) {
   EXPECT_GT(metric("ucm_evicted_blocks_total"), 0);
 }
 
+TEST_F(PosixCollectTest, APinIsAFileThatGoesWithItsBlock) {
+  const StorePtr store = open();
+  const BlockKey key = make_key(1);
+  const std::string mark = posix::pin_path(root(), key);
+  std::vector<uint8_t> pinned(1);
+  ASSERT_TRUE(store->pin({{key}}, pinned).ok());
+  EXPECT_EQ(pinned[0], 0);
+  EXPECT_FALSE(std::filesystem::exists(mark));
+  ASSERT_TRUE(dump_blocks(*store, {key}).ok());
+  ASSERT_TRUE(store->pin({{key}}, pinned).ok());
+  EXPECT_EQ(pinned[0], 1);
+  EXPECT_EQ(std::filesystem::file_size(mark), 0u);
+  ASSERT_TRUE(store->remove({{key}}).ok());
+  EXPECT_FALSE(std::filesystem::exists(mark));
+  // One that was left without a block is reaped when it is old.
+  std::ofstream(mark).flush();
+  std::ofstream(posix::pin_path(root(), make_key(2))).flush();
+  set_age(mark, 3700);
+  const StorePtr again = open();
+  EXPECT_TRUE(eventually([&] { return !std::filesystem::exists(mark); }));
+}
+
+TEST_F(PosixCollectTest, ABlockIsKeptOnItsSecondUseWhereThatIsAsked) {
+  options_["admission"] = std::string("second_use");
+  const StorePtr store = open();
+  const auto keys = make_keys(0, 10);
+  ASSERT_TRUE(dump_blocks(*store, keys).ok());
+  EXPECT_EQ(count_present(*store, keys), 0u);
+  EXPECT_EQ(metric("ucm_refused_blocks_total"), 10);
+  ASSERT_TRUE(dump_blocks(*store, make_keys(5, 10)).ok());
+  EXPECT_EQ(count_present(*store, make_keys(0, 20)), 5u);
+  EXPECT_EQ(load_blocks(*store, make_keys(5, 5)).value(), 0u);
+}
+
+TEST_F(PosixCollectTest, TheShadowSaysWhatTwiceTheCapacityWouldHit) {
+  options_["capacity_bytes"] = static_cast<int64_t>(100 * kFileBytes);
+  const StorePtr store = open();
+  const auto keys = make_keys(0, 150);
+  for (uint64_t i = 0; i < 150; i += 10) ASSERT_TRUE(dump_blocks(*store, make_keys(i, 10)).ok());
+  (void)count_present(*store, make_keys(0, 300));
+  EXPECT_EQ(metric("ucm_shadow_lookup_blocks_total"), 300);
+  EXPECT_EQ(metric("ucm_shadow_lookup_hit_blocks_total"), 150);
+  ASSERT_TRUE(store->remove(make_keys(0, 50)).ok());
+  (void)store->lookup_prefix(make_keys(50, 200));
+  EXPECT_EQ(metric("ucm_shadow_lookup_hit_blocks_total"), 250);
+}
+
 TEST_F(PosixCollectTest, WithoutACapacityNothingIsCollected) {
   const StorePtr store = open();
   ASSERT_TRUE(dump_blocks(*store, make_keys(0, 30)).ok());
