@@ -180,6 +180,15 @@ def test_calls_without_a_configuration_are_answered():
         UcmConnectorFactory.create_connector({"store_pipeline": "Cache"}, -1)
 
 
+@pytest.mark.parametrize("name", ["UcmPipelineStore", "UcmNfsStore"])
+def test_the_released_factory_answers_a_configuration_that_is_no_dict(name):
+    for config in (None, [], "ucm.yaml"):
+        with pytest.raises(ConfigError, match="a dict is expected, not"):
+            UcmConnectorFactoryV1.create_connector(name, config)
+    with pytest.raises(ConfigError, match="unknown store None"):
+        UcmConnectorFactoryV1.create_connector(None, {})
+
+
 def test_the_released_factory_takes_the_module_of_its_store(tmp_path):
     config = settings("Cache|Posix", tmp_path, device_id=0, shard_size=80, block_size=80)
     store = UcmConnectorFactoryV1.create_connector(

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +73,14 @@ del data
     assert (ended.returncode, ended.stderr) == (0, "")
     again = run("with open_store(config) as store: print(store.lookup([b'a']))", pipeline, tmp_path)
     assert again.stdout == "[True]\n"
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_store_is_neither_copied_nor_pickled(make_store, how: Any) -> None:
+    store = make_store("Cache")
+    with pytest.raises(TypeError, match="open another one"):
+        how(store)
+    store.wait(store.dump([b"a"], 0, np.arange(10)))
 
 
 def test_a_row_without_tensors_is_refused_and_settles_nothing(make_store) -> None:

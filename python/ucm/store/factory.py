@@ -43,7 +43,7 @@ class Registry:
     def unknown(self, name: str) -> ConfigError:
         """The error for a name nobody knows."""
         known = [*NAMED, *self._classes]
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else ""
         return ConfigError(
             f"unknown store {name!r}{hint} Known: {', '.join(known)}; others need "

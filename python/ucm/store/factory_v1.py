@@ -45,7 +45,8 @@ class UcmConnectorFactoryV1:
             from ucm.store.pipeline.connector import UcmPipelineStore
 
             pipeline = NAMED[connector_name]
-            return UcmPipelineStore({"store_pipeline": pipeline, **config} if pipeline else config)
+            named = pipeline and isinstance(config, Mapping)
+            return UcmPipelineStore({"store_pipeline": pipeline, **config} if named else config)
         if module_path is None:
             raise cls._registry.unknown(connector_name)
         return import_class(module_path, connector_name)(config)

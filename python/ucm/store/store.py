@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -222,7 +222,7 @@ class Store:
             UcmError: The blocks could not be stored; they are gone.
         """
         keys = unpack(_pack(ids))
-        answers = [ok] * len(keys) if isinstance(ok, bool | np.bool_) else list(ok)
+        answers = [ok] * len(keys) if isinstance(ok, bool | np.bool_) else _answers(ok)
         if len(answers) != len(keys):
             raise InvalidArgument(
                 f"{len(keys)} blocks need {len(keys)} answers, not {len(answers)}"
@@ -317,6 +317,9 @@ class Store:
         native = getattr(self, "_native", None)
         if native is not None:
             native.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a store can not be copied or pickled: open another one")
 
     def __enter__(self) -> Store:
         return self
@@ -471,13 +474,24 @@ class Store:
 def _pack(ids: Any) -> bytes:
     if isinstance(ids, bytes | bytearray | str):
         raise InvalidArgument("block ids are a list of bytes, not one identifier")
+    if isinstance(ids, np.ndarray) and ids.dtype.kind == "S":
+        raise InvalidArgument(
+            f"block ids of dtype {ids.dtype}: numpy drops zeros at the end of bytes; pass a list"
+        )
     try:
         return pack(ids)
     except TypeError:
-        wrong = next((each for each in ids if not isinstance(each, bytes)), ids)
+        some = ids if isinstance(ids, Iterable) else ()
+        wrong = next((each for each in some if not isinstance(each, bytes)), ids)
         raise InvalidArgument(
             f"a block id is bytes, not {type(wrong).__name__}; encode text with .encode()"
         ) from None
+
+
+def _answers(ok: Any) -> list[Any]:
+    if not isinstance(ok, list | tuple | np.ndarray):
+        raise InvalidArgument(f"ok is True, False, or a list of them, not {ok!r}")
+    return list(ok)
 
 
 def _check_task(task: Any) -> None:
