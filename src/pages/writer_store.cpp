@@ -151,9 +151,11 @@ Result<std::shared_ptr<WriterStore>> WriterStore::open(const PageStoreOptions& o
 }
 
 Status WriterStore::recover() {
-  UCM_TRY_ASSIGN(policy_,
-                 base::make_eviction_policy(options_.eviction_policy,
-                                            static_cast<uint32_t>(format_.capacity_slots)));
+  const auto slots = static_cast<uint32_t>(format_.capacity_slots);
+  const auto key_of = [this](uint32_t slot) { return mix(index_->key(slot)); };
+  UCM_TRY_ASSIGN(policy_, base::make_eviction_policy(options_.eviction_policy, slots, key_of));
+  UCM_TRY_ASSIGN(const size_t policy_bytes,
+                 base::eviction_state_bytes(options_.eviction_policy, slots, true));
   UCM_TRY(segments_.scan());
   const std::vector<uint64_t> there = segments_.slots_there();
   const auto has_space = [&](uint32_t slot) {
@@ -169,7 +171,7 @@ Status WriterStore::recover() {
                                                   reserved, has_space, &recovered));
   if (options_.durability != Durability::none) UCM_TRY(make_safe(there));
   if (options_.second_use) {
-    second_use_ = std::make_unique<base::SecondUse>(static_cast<uint32_t>(format_.capacity_slots));
+    second_use_ = std::make_unique<base::SecondUse>(slots);
   }
   kept_ = base::SlotMarks(format_.capacity_slots, options_.pin_limit);
   free_ = FreeSlots(format_.capacity_slots);
@@ -187,12 +189,8 @@ Status WriterStore::recover() {
   }
   blocks_ = recovered.slots.size();
   evicted_ = recovered.beyond;
-  memory_bytes_ =
-      index_->bytes() + free_.bytes() + kept_.bytes() + (second_use_ ? second_use_->bytes() : 0);
-  UCM_TRY_ASSIGN(const size_t policy_bytes,
-                 base::eviction_state_bytes(options_.eviction_policy,
-                                            static_cast<uint32_t>(format_.capacity_slots)));
-  memory_bytes_ += policy_bytes;
+  memory_bytes_ = index_->bytes() + policy_bytes + free_.bytes() + kept_.bytes() +
+                  (second_use_ ? second_use_->bytes() : 0);
   Consequences after;
   after.evictions = recovered.beyond;
   after.blocks = static_cast<int64_t>(blocks_);

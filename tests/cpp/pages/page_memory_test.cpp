@@ -76,7 +76,8 @@ TEST_P(PageMemoryTest, a_block_takes_64_bytes_of_index_and_policy_at_most) {
   EXPECT_LE(bytes_a_block(before + held), kMostBytesABlock);
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, PageMemoryTest, ::testing::Values("lru", "arc"),
+INSTANTIATE_TEST_SUITE_P(Policies, PageMemoryTest,
+                         ::testing::Values("auto", "lru", "arc", "lru2", "s3fifo"),
                          [](const auto& each) { return std::string(each.param); });
 
 }  // namespace
