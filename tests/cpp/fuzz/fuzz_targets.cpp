@@ -107,7 +107,22 @@ std::vector<Bytes> block_file_corpus() {
     const auto file = io::File::open(path, O_WRONLY | O_CREAT | O_TRUNC);
     promise(file.ok() && image.value().write(file.value()).ok(), "a block can be written");
   }
-  return {read_file(path)};
+  std::vector<Bytes> corpus = {read_file(path)};
+  // The same block in a file that three of them share.
+  auto pack = posix::PackImage::make(layout(), 1, 3);
+  std::vector<std::vector<std::byte>> payloads;
+  for (uint64_t i = 0; i < 3; ++i) payloads.push_back(payload_of(make_key(i)));
+  for (uint64_t i = 0; i < 3; ++i) {
+    const std::byte* bytes = payloads[i].data();
+    pack.value().add(make_key(i), base::digest_128(bytes, kPayload, posix::kPayloadSeed), bytes);
+  }
+  pack.value().seal();
+  {
+    const auto file = io::File::open(path, O_WRONLY | O_CREAT | O_TRUNC);
+    promise(file.ok() && pack.value().write(file.value()).ok(), "a pack can be written");
+  }
+  corpus.push_back(read_file(path));
+  return corpus;
 }
 
 void run_block_file(std::span<const std::byte> input) {

@@ -21,6 +21,8 @@ struct StageCase {
   const StageEntry* operator->() const { return entry; }
 };
 
+void PrintTo(const StageCase& each, std::ostream* out) { *out << each.entry->name; }
+
 std::vector<StageCase> stage_cases() {
   std::vector<StageCase> cases;
   for (const StageEntry* entry : stage_table()) cases.push_back({entry});
