@@ -43,6 +43,7 @@ MIB = 1 << 20
 PAGE_SIZES = (64 << 10, 256 << 10, MIB, 4 * MIB)
 BLOCK_MB = (1, 4, 16, 64)
 STAGING = 32 * MIB
+GOAL = 0.85  # of fio's rate
 VARIABLE = "LIGHTMEM_MAX_BLOCK_SIZE_MB"
 
 
@@ -286,30 +287,53 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(results: list[dict[str, Any]], file: Path) -> None:
-    """Rates over fio, by page and block size."""
+def size_text(nbytes: float) -> str:
+    """64 KiB, 16 MiB."""
+    return f"{nbytes / MIB:g} MiB" if nbytes >= MIB else f"{nbytes / 1024:g} KiB"
+
+
+def plot(report: dict[str, Any], file: Path) -> None:
+    """Rates over fio, by page and block size, with the spread over the rounds."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    rows = [row for row in report["results"] if row["what"] == "transfer"]
+    blocks = sorted({row["block_bytes"] for row in rows})
+    lines = list(dict.fromkeys((row["package"], row["page_bytes"]) for row in rows))
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
     for axes, side in zip(figure.subplots(1, 2, sharey=True), ("write", "read"), strict=True):
-        rows = [row for row in results if row["what"] == "transfer"]
-        for package in dict.fromkeys(row["package"] for row in rows):
-            own = [row for row in rows if row["package"] == package]
-            for page in dict.fromkeys(row["page_bytes"] for row in own):
-                line = sorted(
-                    (row["block_bytes"] / MIB, row[f"{side}_over_fio"])
-                    for row in own
-                    if row["page_bytes"] == page
-                )
-                axes.plot(
-                    *zip(*line, strict=True), "o-", label=f"{package}, {page >> 10} KiB pages"
-                )
-        axes.axhline(1, color="grey", linewidth=0.8)
-        axes.set(
-            xscale="log", xlabel="block, MiB", title=f"{side}, rate of fio = 1", ylim=(0, None)
-        )
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=7)
+        for number, (package, page) in enumerate(lines):
+            own = [row for row in rows if (row["package"], row["page_bytes"]) == (package, page)]
+            own.sort(key=lambda row: row["block_bytes"])
+            # Side by side, so that no line hides another one's spread.
+            shift = (number - (len(lines) - 1) / 2) * 0.1
+            places = [blocks.index(row["block_bytes"]) + shift for row in own]
+            middle = [row[f"{side}_over_fio"] for row in own]
+            low, high = zip(*(row[f"{side}_over_fio_spread"] for row in own), strict=True)
+            spread = [
+                [max(0, m - x) for m, x in zip(middle, low, strict=True)],
+                [max(0, x - m) for m, x in zip(middle, high, strict=True)],
+            ]
+            name = f"{package}, pages of {size_text(page)}"
+            axes.errorbar(places, middle, spread, fmt="o-", capsize=3, label=name)
+        axes.axhline(1, color="black", linewidth=0.9)
+        axes.axhline(GOAL, color="black", linewidth=0.9, linestyle="--")
+        axes.set_title("write" if side == "write" else "read, cold")
+        axes.set_xlabel("block asked for at once")
+        axes.set_xticks(range(len(blocks)), [size_text(each) for each in blocks])
+        axes.grid(axis="y", alpha=0.3)
+        axes.label_outer()
+    first = figure.axes[0]
+    first.set_ylabel(f"rate over fio's (solid: fio, dashed: goal {GOAL:g})")
+    highest = max(row[f"{side}_over_fio"] for row in rows for side in ("write", "read"))
+    first.set_ylim(0, max(1.5, 1.25 * highest))
+    figure.axes[1].legend(fontsize=8, loc="lower right")
+    machine = report["machine"]
+    figure.suptitle(
+        f"Pages to and from disk beside fio of the same size and depth, O_DIRECT, "
+        f"{machine['cpu']}, {machine['cores']} cores, {report['date']}\n"
+        f"points: medians; bars: lowest and highest of {rows[0]['rounds']} rounds",
+        fontsize=10,
+    )
     figure.savefig(file, dpi=130)
 
 
@@ -325,6 +349,18 @@ def cases(page_sizes: tuple[int, ...]) -> Iterator[tuple[int, int | None]]:
                 yield page_bytes, block_mb
 
 
+def merged(old: list[dict[str, Any]], fresh: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All rows, each measured last: a run may be cut into pieces."""
+    names = ("package", "what", "page_bytes", "block_bytes")
+    rows = {tuple(row.get(name) for name in names): row for row in [*old, *fresh]}
+    order = ["transfer", "query", "LightLLM's loop"]
+    size = ("page_bytes", "block_bytes")
+    return sorted(
+        rows.values(),
+        key=lambda row: (order.index(row["what"]), *(row.get(name, 0) for name in size)),
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="on the disk to be measured")
@@ -337,6 +373,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("transfer", "query", "loop"))
     parser.add_argument("--pages-only", action="store_true", help="leave larger blocks out")
     parser.add_argument("--page-kib", type=int, action="append")
+    parser.add_argument("--merge", action="store_true", help="keep the other rows of --out")
     args = parser.parse_args()
     results: list[dict[str, Any]] = []
     load = round(os.getloadavg()[0], 1)
@@ -353,6 +390,10 @@ def main() -> None:
             results.append({"package": name} | query_case(module, args.folder, args.entries))
     if args.only in (None, "loop"):
         results.append({"package": "light_mem"} | loop_case(args.folder, 4))
+    for row in results:
+        row["load_average_at_start"] = load
+    if args.merge and args.out.exists():
+        results = merged(json.loads(args.out.read_text())["results"], results)
     print(table(results))
     cpu = next(
         (
@@ -367,14 +408,13 @@ def main() -> None:
         "command": " ".join(["python", *sys.argv]),
         "machine": {
             "cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(),
-            "load_average_at_start": load,
         },
         "results": results,
     }  # fmt: skip
     if args.out:
         args.out.write_text(json.dumps(report, indent=2) + "\n")
     if args.plot:
-        plot(results, args.plot)
+        plot(report, args.plot)
 
 
 if __name__ == "__main__":

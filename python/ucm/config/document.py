@@ -11,6 +11,7 @@ from ucm.config import answers
 from ucm.config.env import ANSWERED, CONFIG_FILE
 from ucm.config.fields import Alias, Key, keys_of
 from ucm.config.light_mem import LightMemConfig
+from ucm.config.lightllm import LightLlmConfig
 from ucm.config.model import (
     LoggingConfig,
     MetricsConfig,
@@ -150,7 +151,11 @@ _STORE_SECTIONS: tuple[tuple[str, type], ...] = (
 )
 _LIGHT_MEM = (
     "LightLLM makes its disk cache without them, so they are arguments of `PyLocalCacheService`\n"
-    "and environment variables; see [light_mem](light_mem.md). They stand in no file."
+    "and environment variables; see [LightLLM](lightllm.md). They stand in no file."
+)
+_LIGHTLLM = (
+    "The processes of a LightLLM server share nothing but their environment, so these are\n"
+    "variables alone; see [LightLLM](lightllm.md). Those that begin with `LIGHTLLM_` are its own."
 )
 _TOP_SECTIONS: tuple[tuple[str, type], ...] = (
     ("`monitoring`", MonitoringConfig),
@@ -171,7 +176,19 @@ def render() -> str:
     for title, cls in _TOP_SECTIONS:
         lines += ["", f"### {title}", "", *_table(cls)]
     lines += ["", "## Settings of `light_mem`", "", _LIGHT_MEM, "", *_table(LightMemConfig)]
-    lines += ["", *_sparse(), "", *_environment(), "", *_metrics(), "", *_answered(), ""]
+    lines += ["", "## Settings of the LightLLM adapters", "", _LIGHTLLM, ""]
+    lines += [
+        *_table(LightLlmConfig),
+        "",
+        *_sparse(),
+        "",
+        *_environment(),
+        "",
+        *_metrics(),
+        "",
+        *_answered(),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -253,6 +270,7 @@ def _environment() -> Iterator[str]:
         (MetricsConfig, "metrics."),
         (LoggingConfig, "logging."),
         (LightMemConfig, "light_mem "),
+        (LightLlmConfig, "lightllm "),
     ):
         for name, entry in keys_of(cls).items():
             for variable in entry.env:
