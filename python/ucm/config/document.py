@@ -12,6 +12,7 @@ from ucm.config.env import ANSWERED, CONFIG_FILE
 from ucm.config.fields import Alias, Key, keys_of
 from ucm.config.light_mem import LightMemConfig
 from ucm.config.model import (
+    AscendConfig,
     LoggingConfig,
     MetricsConfig,
     MonitoringConfig,
@@ -121,6 +122,7 @@ that is not set: the same for all of them. At most 64 stores share a pool.
 _STORE_SECTIONS: tuple[tuple[str, type], ...] = (
     ("`nfs_config`", NfsConfig),
     ("`transport`", TransportConfig),
+    ("`ascend_config`", AscendConfig),
 )
 _LIGHT_MEM = (
     "LightLLM makes its disk cache without them, so they are arguments of `PyLocalCacheService`\n"

@@ -203,6 +203,7 @@ def _merge(layers: list[_Layer], notes: list[str]) -> UcmConfig:
         notes.append(
             "`load_only_first_rank` has no effect: each rank itself reads the blocks MLA shares"
         )
+    _answer_ascend(store, notes)
     _spread_sections(store)
     _check_pipeline(store, origin, store_path)
     return UcmConfig(
@@ -233,6 +234,19 @@ def _section_over(old: Any, new: Any) -> Any:
         if getattr(new, each.name) != each.default
     }
     return dataclasses.replace(old, **changes)
+
+
+def _answer_ascend(store: dict[str, Any], notes: list[str]) -> None:
+    ascend, platform = store.get("ascend_config"), store.get("platform")
+    if ascend is None:
+        return
+    if platform not in (None, "auto", "ascend"):
+        notes.append(f"`ascend_config` has no effect: the platform is {platform}")
+    elif ascend.enable_hccl:
+        notes.append(
+            "`ascend_config.enable_hccl` has no effect: each rank copies its own blocks between "
+            "its NPU and host memory, so there is no collective that HCCL could run"
+        )
 
 
 def _spread_sections(store: dict[str, Any]) -> None:
