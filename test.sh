@@ -22,7 +22,8 @@ usage: ./test.sh [PART [SIZE]...]
             gives them back
   platforms the configure errors of every platform; the sources of all platforms against the vendors' headers (CUDA 12.9,
             ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module with nvcc, loaded without a driver
-  arm64     the core cross-built for aarch64, its tests under qemu with 4 KiB and with 64 KiB pages
+  arm64     the core cross-built for aarch64; under qemu the tests of the rooms where the processor makes a
+            difference, and with 64 KiB pages those that depend on pages; ARM64_ROOMS=all runs all C++ tests both ways
   kills     processes that share a pool or a directory, killed at random: SIZE times in each test (600)
   bench     figures, no verdict: tests/bench, into .cache/figures.json
   peers     this project beside LMCache, Mooncake Store and the machine's limits, in .venv-peers; the
@@ -72,8 +73,8 @@ build_cpp() {
 
 # What fails has printed its seed: UCM_SEED repeats it.
 run_crash() {
-    UCM_PLATFORM_DIR=build/dev/lib UCM_CRASH_POINTS=$1 UCM_KILLS=$1 UCM_DAMAGE_ROUNDS=$(($1 / 10)) \
-        build/dev/tests/cpp/crash/ucm_crash_test
+    UCM_PLATFORM_DIR=build/ci/lib UCM_CRASH_POINTS=$1 UCM_KILLS=$1 UCM_DAMAGE_ROUNDS=$(($1 / 10)) \
+        build/ci/tests/cpp/crash/ucm_crash_test
 }
 
 run_fuzz() {
@@ -92,10 +93,10 @@ run_ctest() { ctest --preset "$1" -j "$JOBS" --no-tests=error; }
 
 run_kills() {
     UCM_KILLS=$1
-    UCM_PLATFORM_DIR=build/dev/lib
+    UCM_PLATFORM_DIR=build/ci/lib
     export UCM_KILLS UCM_PLATFORM_DIR
-    build/dev/tests/cpp/stage_cache/ucm_stage_cache_test --gtest_filter='Shared*ill*'
-    build/dev/tests/cpp/pipeline/ucm_pipeline_test --gtest_filter='DirectoryShare*illed*'
+    build/ci/tests/cpp/stage_cache/ucm_stage_cache_test --gtest_filter='Shared*ill*'
+    build/ci/tests/cpp/pipeline/ucm_pipeline_test --gtest_filter='DirectoryShare*illed*'
 }
 
 # Everything that shares memory, with enough reserved huge pages, with too few and with none.
@@ -115,7 +116,7 @@ run_huge_pages() {
 # A program outside the tree that knows only the installed package.
 build_example() {
     rm -rf build/example build/prefix
-    cmake --install build/dev --prefix build/prefix
+    cmake --install build/ci --prefix build/prefix
     cmake -S docs/examples/cpp -B build/example -G Ninja -DCMAKE_PREFIX_PATH="$(pwd)/build/prefix"
     cmake --build build/example
     folder=$(mktemp -d)
@@ -150,6 +151,19 @@ check_refusals() {
     refused 'PLATFORM=ascend needs the CANN toolkit .* set ASCEND_TOOLKIT_HOME' -DUCM_PLATFORMS=ascend
     refused 'PLATFORM=cuda needs the CUDA toolkit, and no nvcc was found. Set CUDACXX' -DUCM_PLATFORMS=cuda \
         -DCMAKE_CUDA_COMPILER=NOTFOUND
+    fake_nvcc 11.8
+    refused 'PLATFORM=cuda needs the CUDA toolkit 12.0 or newer; .*fake-nvcc is 11.8. Set CUDACXX' -DUCM_PLATFORMS=cuda \
+        -DCMAKE_CUDA_COMPILER="$(pwd)/build/fake-nvcc"
+    fake_nvcc 12.4
+    refused 'PLATFORM=cuda needs the CUDA toolkit, and .*fake-nvcc compiles nothing' -DUCM_PLATFORMS=cuda \
+        -DCMAKE_CUDA_COMPILER="$(pwd)/build/fake-nvcc"
+    rm build/fake-nvcc
+}
+
+# fake_nvcc VERSION: build/fake-nvcc, which has a version and compiles nothing.
+fake_nvcc() {
+    printf '#!/bin/sh\n[ "$1" = --version ] && echo "Cuda compilation tools, release %s, V%s.1"\n' "$1" "$1" >build/fake-nvcc
+    chmod +x build/fake-nvcc
 }
 
 # compile_only HEADERS SOURCE...: against a vendor's headers (a list of folders with :), without its libraries.
@@ -179,19 +193,51 @@ check_cuda_module() {
         say "no nvcc on this machine: the CUDA module is compiled against the headers only"
         return 0
     }
-    cmake --preset dev -DUCM_PLATFORMS=cuda
-    cmake --build --preset dev -j "$JOBS" --target ucm_platform_cuda
-    python3 -c 'import ctypes; ctypes.CDLL("build/dev/lib/libucm_cuda.so").ucm_platform_entry'
+    cmake --preset ci -DUCM_PLATFORMS=cuda
+    cmake --build --preset ci -j "$JOBS" --target ucm_platform_cuda
+    python3 -c 'import ctypes; ctypes.CDLL("build/ci/lib/libucm_cuda.so").ucm_platform_entry'
+}
+
+# The package for CUDA without a driver: it installs, stores in host memory, and says why there is no device.
+check_cuda_package() {
+    command -v nvcc >/dev/null || {
+        say "no nvcc on this machine: the package for CUDA is not built"
+        return 0
+    }
+    folder=$UCM_CACHE/cuda
+    rm -rf "$folder"
+    PLATFORM=cuda "$UCM_VENV/bin/python" -m pip wheel . --no-deps --no-build-isolation --wheel-dir "$folder/wheel"
+    "$UCM_VENV/bin/python" -m venv "$folder/venv"
+    # shellcheck disable=SC2086
+    "$folder/venv/bin/python" -m pip install "$folder"/wheel/ucm-*.whl $CUDA_TEST_PACKAGES
+    # shellcheck disable=SC2086
+    run_pytest "$folder/venv/bin/python" $CUDA_TESTS
+    "$folder/venv/bin/ucm" doctor | tee "$folder/doctor.txt" || true
+    tr -s ' \n' ' ' <"$folder/doctor.txt" |
+        grep -E 'platform cuda (loaded, [0-9]+ device|not loaded: .*(driver|device|libcuda))'
+    rm -rf "$folder"
 }
 
 build_arm64() {
     cmake -S . -B build/arm64 -G Ninja -DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/aarch64-linux-gnu.cmake \
         -DUCM_ARM64_SYSROOT="$UCM_CACHE/arm64/sysroot" -DUCM_TESTS=ON -DUCM_WERROR=ON -DUCM_PLATFORMS=cpu \
-        -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1
-    cmake --build build/arm64 -j "$JOBS"
+        -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1 -DCMAKE_UNITY_BUILD=ON
+    if [ "$ARM64_ROOMS" = all ]; then
+        cmake --build build/arm64 -j "$JOBS"
+    else
+        # shellcheck disable=SC2046
+        cmake --build build/arm64 -j "$JOBS" --target $(printf 'ucm_%s_test ' $ARM64_ROOMS)
+    fi
 }
 
-run_arm64() { UCM_QEMU_FLAGS=${1:-} ctest --test-dir build/arm64 -j "$JOBS" --output-on-failure --no-tests=error; }
+# run_arm64 QEMU_FLAGS ROOM...: ctest labels every test with its room.
+run_arm64() {
+    export UCM_QEMU_FLAGS="$1"
+    shift
+    [ "$*" != all ] || set -- ".*"
+    ctest --test-dir build/arm64 -j "$JOBS" --output-on-failure --no-tests=error -E "$ARM64_WITHOUT" \
+        -L "^($(printf '%s|' "$@")none)\$"
+}
 
 run_bench() {
     build_cpp release
@@ -215,8 +261,8 @@ part_lint() {
 }
 
 part_cpp() {
-    step "C++: build (dev)" build_cpp dev
-    step "C++: ctest (dev)" run_ctest dev
+    step "C++: build" build_cpp ci
+    step "C++: ctest" run_ctest ci
     step "C++: the example through find_package" build_example
 }
 
@@ -259,26 +305,31 @@ part_huge_pages() {
 }
 
 part_platforms() {
+    need_venv
     need_vendor_headers
     step "platforms: configure errors" check_refusals
     step "platforms: against the vendors' headers" check_vendor_headers
     step "platforms: the CUDA module" check_cuda_module
+    step "platforms: the package for CUDA" check_cuda_package
 }
 
 part_arm64() {
     need_arm64
     step "arm64: build" build_arm64
-    step "arm64: ctest under qemu" run_arm64
-    step "arm64: ctest under qemu, 64 KiB pages" run_arm64 "-p 65536"
+    # shellcheck disable=SC2086
+    step "arm64: ctest under qemu" run_arm64 "" $ARM64_ROOMS
+    [ "$ARM64_ROOMS" != all ] || ARM64_PAGE_ROOMS=all
+    # shellcheck disable=SC2086
+    step "arm64: ctest under qemu, 64 KiB pages" run_arm64 "-p 65536" $ARM64_PAGE_ROOMS
 }
 
 part_kills() {
-    step "C++: build (dev)" build_cpp dev
+    step "C++: build" build_cpp ci
     step "kills: ${SIZE:-600} in each test" run_kills "${SIZE:-600}"
 }
 
 part_crash() {
-    step "C++: build (dev)" build_cpp dev
+    step "C++: build" build_cpp ci
     step "crash: ${SIZE:-300} points for each variant" run_crash "${SIZE:-300}"
 }
 

@@ -65,6 +65,52 @@ nb::list platform_reports() {
   return out;
 }
 
+// False when Python wants to stop; the exception then waits in the interpreter.
+bool tell_row(const nb::callable& on_row, const std::string& method, size_t piece_bytes) {
+  const nb::gil_scoped_acquire locked;
+  try {
+    on_row(method, piece_bytes);
+  } catch (nb::python_error& error) {
+    error.restore();
+    return false;
+  }
+  return PyErr_CheckSignals() == 0;
+}
+
+nb::dict copy_figures(const std::string& platform, int device_id, size_t bytes,
+                      const std::vector<size_t>& piece_bytes, int rounds,
+                      const nb::callable& on_row) {
+  CopySurvey survey;
+  survey.bytes = bytes;
+  survey.piece_bytes = piece_bytes;
+  survey.rounds = rounds;
+  survey.on_row = [&on_row](const std::string& method, size_t size) {
+    return tell_row(on_row, method, size);
+  };
+  Result<CopyFigures> figures = [&]() -> Result<CopyFigures> {
+    const nb::gil_scoped_release unlocked;
+    UCM_TRY_ASSIGN(const std::shared_ptr<Device> device, open_device(platform, device_id));
+    return measure_copies(device.get(), survey);
+  }();
+  if (PyErr_Occurred()) throw nb::python_error();
+  const CopyFigures measured = value_or_raise(std::move(figures));
+  nb::list rows;
+  for (const CopyFigure& figure : measured.rows) {
+    nb::dict row;
+    row["method"] = figure.method;
+    row["piece_bytes"] = figure.piece_bytes;
+    row["pieces"] = figure.pieces;
+    row["load_gb_per_s"] = figure.load;
+    row["dump_gb_per_s"] = figure.dump;
+    row["both_gb_per_s"] = figure.both;
+    rows.append(row);
+  }
+  nb::dict out;
+  out["pinned"] = measured.pinned;
+  out["rows"] = rows;
+  return out;
+}
+
 nb::dict pool_stats() {
   const PoolStats stats = process_pool_stats();
   nb::dict out;
@@ -85,6 +131,15 @@ void bind_system(nb::module_& module) {
   module.def("platforms", &platform_reports,
              nb::sig("def platforms() -> list[dict[str, typing.Any]]"),
              "One dict(name, loaded, devices, reason) per platform module of this build.");
+  module.def(
+      "copy_figures", &copy_figures, nb::arg("platform"), nb::arg("device_id"), nb::arg("bytes"),
+      nb::arg("piece_bytes"), nb::arg("rounds"), nb::arg("on_row"),
+      nb::sig("def copy_figures(platform: str, device_id: int, bytes: int, "
+              "piece_bytes: collections.abc.Sequence[int], rounds: int, "
+              "on_row: collections.abc.Callable[[str, int], None]) -> "
+              "dict[str, typing.Any]"),
+      "How fast scattered pieces are copied, each method by piece size and direction, beside "
+      "one large copy; on_row(method, piece_bytes) is called before each row.");
   module.def("pool_stats", &pool_stats, nb::sig("def pool_stats() -> dict[str, typing.Any]"),
              "Bytes of all pools of this process.");
   module.def(

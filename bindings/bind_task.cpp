@@ -19,6 +19,7 @@ struct Milestone {
   bool (Task::*reached)() const;
 };
 constexpr Milestone kDone = {&Task::wait, &Task::done};
+constexpr Milestone kStarted = {&Task::wait_started, &Task::started};
 constexpr Milestone kReleased = {&Task::wait_released, &Task::released};
 
 // Waits in slices, so that Ctrl-C reaches the caller while storage is slow.
@@ -48,6 +49,16 @@ void wait_for(Task& task, const Milestone& milestone, double timeout_s) {
   }
 }
 
+void wait_on_stream(Task& task, uintptr_t stream, double timeout_s) {
+  wait_for(task, kStarted, timeout_s);
+  Status status;
+  {
+    const nb::gil_scoped_release unlocked;
+    status = task.order_stream(stream);
+  }
+  raise_unless_ok(status);
+}
+
 }  // namespace
 
 void bind_task(nb::module_& module) {
@@ -59,6 +70,9 @@ void bind_task(nb::module_& module) {
           "wait_released",
           [](Task& task, double timeout_s) { wait_for(task, kReleased, timeout_s); },
           nb::arg("timeout_s"), "Block until the caller's memory is free or filled.")
+      .def("wait_on_stream", &wait_on_stream, nb::arg("stream"), nb::arg("timeout_s"),
+           "Block until every copy is on the device's streams, and let an engine's stream wait for "
+           "them; raises what has failed by then.")
       .def("cancel", &Task::cancel, nb::call_guard<nb::gil_scoped_release>(),
            "End rows that have not started as cancelled.")
       .def_prop_ro("done", &Task::done)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ucm_cpp_test(<room> SOURCES x_test.cpp ... LINKS lib ...): one GoogleTest binary per room, linked
-# against the rooms themselves so that private headers can be tested. SIMULATED: platform modules
+# against the rooms themselves so that private headers can be tested; ctest -L '^<room>$' runs it. SIMULATED: platform modules
 # come from tests/cpp/sim.
 include(GoogleTest)
 
@@ -18,6 +18,6 @@ function(ucm_cpp_test room)
     get_property(platforms GLOBAL PROPERTY UCM_SIM_TARGETS)
   endif()
   add_dependencies(${target} ${platforms})
-  gtest_discover_tests(${target} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120 ENVIRONMENT
+  gtest_discover_tests(${target} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120 LABELS ${room} ENVIRONMENT
                        "UCM_PLATFORM_DIR=${folder}")
 endfunction()

@@ -26,6 +26,15 @@ python3-venv python3-dev fio git"
 # The oldest and the newest generation of ACL's headers that ucm is compiled against.
 NPU_VERSIONS="2.9.1 2.14.0"
 CUDA_HEADERS="nvidia-cuda-runtime-cu12==12.9.79 nvidia-cuda-nvcc-cu12==12.9.86"
+# Tests of the package that need neither torch nor the tools of the other parts.
+CUDA_TEST_PACKAGES="pytest==9.2.0 pytest-timeout==2.4.0 hypothesis==6.170.15"
+CUDA_TESTS="tests/python/test_import.py tests/python/test_store_model.py tests/python/test_store_commit.py \
+tests/python/test_store_pin.py tests/python/test_share.py"
+# The C++ rooms whose tests run for arm64: byte order, memory order, alignment; then those that depend on pages.
+ARM64_ROOMS=${ARM64_ROOMS:-base io memory transport store pages host_pages device_contract}
+ARM64_PAGE_ROOMS="base io memory pages host_pages"
+# qemu does not pass robust futexes on: nobody is told that the owner of a lock was killed.
+ARM64_WITHOUT="a_lock_whose_owner_was_killed|who_dies_inside_a_call|Shared.*ill"
 ARM64_PACKAGES="libgtest-dev libxxhash-dev liburing-dev"
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -53,6 +54,10 @@ class Device {
                       std::span<const CopyPiece> pieces) = 0;
   // Blocks (without spinning) until all work of the stream is complete.
   virtual Status synchronize(StreamHandle stream) = 0;
+  // For figures: the ways this device has of carrying out many copies, the first the usual one that
+  // chooses between the others; and a stream that goes one of these ways wherever that is possible.
+  virtual std::vector<std::string> copy_methods() const = 0;
+  virtual Status use_method(StreamHandle stream, const std::string& method) = 0;
 
   virtual Result<EventHandle> make_event() = 0;
   virtual void destroy_event(EventHandle event) = 0;
@@ -69,12 +74,15 @@ class Device {
   virtual Status register_host(void* address, size_t bytes) = 0;
   // With the address of the registration, when no copy uses the memory any more.
   virtual Status unregister_host(void* address) = 0;
+  // For figures: memory of the device.
+  virtual Result<void*> alloc_memory(size_t bytes) = 0;
+  virtual void free_memory(void* memory) = 0;
   // NUMA node next to the device, or -1 when unknown or meaningless.
   virtual int numa_node() const = 0;
 };
 
 // Raised whenever Device or PlatformEntry changes; a module with another number is refused.
-inline constexpr uint32_t kPlatformAbi = 2;
+inline constexpr uint32_t kPlatformAbi = 3;
 
 // What a module exports as `extern "C" const ucm::PlatformEntry* ucm_platform_entry()`.
 struct PlatformEntry {
@@ -96,5 +104,37 @@ struct PlatformReport {
 UCM_API Result<std::shared_ptr<Device>> open_device(const std::string& platform, int id);
 // Every platform module found beside libucm, whether it loads or not.
 UCM_API std::vector<PlatformReport> platforms();
+
+// --- figures: how fast a device copies scattered pieces, beside one large copy of the same run ---
+
+struct CopySurvey {
+  size_t bytes = size_t{256} << 20;  // half of them go each way
+  std::vector<size_t> piece_bytes;
+  int rounds = 5;  // that count; one more warms up
+  // Called before each row with its method and piece size; false ends the measurement.
+  std::function<bool(const std::string& method, size_t piece_bytes)> on_row;
+};
+
+// GB (1e9 bytes) per second, medians of the rounds. `both`: the sum while both ways run at once.
+struct CopyFigure {
+  std::string method;  // of Device::copy_methods, or kOneLargeCopy
+  size_t piece_bytes = 0;
+  size_t pieces = 0;
+  double load = 0;
+  double dump = 0;
+  double both = 0;
+};
+
+struct CopyFigures {
+  bool pinned = false;  // whether the device reaches the host memory directly
+  std::vector<CopyFigure> rows;
+};
+
+inline constexpr const char* kOneLargeCopy = "one large copy";
+
+// The first row is one large copy per direction: the limit of the device. Then every method with
+// every piece size, on pieces in an order that joins none of them (for `pitched`: at equal
+// distances). After each row the bytes are compared; `corruption` when they differ.
+UCM_API Result<CopyFigures> measure_copies(Device* device, const CopySurvey& survey);
 
 }  // namespace ucm

@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -59,6 +61,7 @@ class AscendDevice final : public Device {
   }
   void destroy_stream(StreamHandle stream) override {
     const CurrentContext current(context_);
+    one_by_one(stream, false);
     (void)aclrtSynchronizeStream(stream);
     (void)aclrtDestroyStream(stream);
   }
@@ -70,6 +73,16 @@ class AscendDevice final : public Device {
   Status copy(StreamHandle stream, Direction direction, std::span<const CopyPiece> pieces) override;
   Status synchronize(StreamHandle stream) override {
     return said("synchronize", aclrtSynchronizeStream(stream));
+  }
+  std::vector<std::string> copy_methods() const override { return {kChosen, kEach}; }
+  Status use_method(StreamHandle stream, const std::string& method) override {
+    if (method != kChosen && method != kEach) {
+      return make_status(Code::invalid_argument,
+                         "platform ascend: device %d has no way of copying '%s'", id_,
+                         method.c_str());
+    }
+    one_by_one(stream, method == kEach);
+    return {};
   }
 
   Result<EventHandle> make_event() override {
@@ -87,12 +100,25 @@ class AscendDevice final : public Device {
     return said("wait for copies", aclrtSynchronizeEvent(event));
   }
   Status wait_engine(uintptr_t engine_stream, EventHandle event) override {
+    const CurrentContext current(context_);  // whose default stream 0 is
+    UCM_TRY(said("set context", current.error()));
     return said("let an engine's stream wait",
                 aclrtStreamWaitEvent(reinterpret_cast<aclrtStream>(engine_stream), event));
   }
 
   Status register_host(void* address, size_t bytes) override;
   Status unregister_host(void* address) override;
+  Result<void*> alloc_memory(size_t bytes) override {
+    const CurrentContext current(context_);
+    UCM_TRY(said("set context", current.error()));
+    void* memory = nullptr;
+    UCM_TRY(said("allocate device memory", aclrtMalloc(&memory, bytes, ACL_MEM_MALLOC_HUGE_FIRST)));
+    return memory;
+  }
+  void free_memory(void* memory) override {
+    const CurrentContext current(context_);
+    (void)aclrtFree(memory);
+  }
   // ACL tells no bus address.
   int numa_node() const override { return -1; }
 
@@ -103,17 +129,33 @@ class AscendDevice final : public Device {
                        text(error).c_str());
   }
   aclError copy_batch(aclrtStream stream, bool load, std::span<const CopyPiece> pieces) const;
+  void one_by_one(aclrtStream stream, bool wanted) {
+    const std::lock_guard lock(mutex_);
+    if (wanted) {
+      one_by_one_.insert(stream);
+    } else {
+      one_by_one_.erase(stream);
+    }
+  }
+  bool batches(aclrtStream stream) {
+    const std::lock_guard lock(mutex_);
+    return batch_works_ && !one_by_one_.contains(stream);
+  }
 
+  static constexpr const char* kChosen = "chosen";  // a batch while the device takes batches
+  static constexpr const char* kEach = "each";
   const int id_;
   const aclrtContext context_;
   const AclGenerations generations_;
   std::atomic<bool> batch_works_{false};
+  std::mutex mutex_;
+  std::set<aclrtStream> one_by_one_;
 };
 
 Status AscendDevice::copy(StreamHandle stream, Direction direction,
                           std::span<const CopyPiece> pieces) {
   const bool load = direction == Direction::load;
-  if (pieces.size() > 1 && batch_works_) {
+  if (pieces.size() > 1 && batches(stream)) {
     const aclError error = copy_batch(stream, load, pieces);
     if (error == ACL_SUCCESS) return {};
     // The call is experimental and refused by some devices. Copying a piece twice is harmless.

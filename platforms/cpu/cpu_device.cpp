@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdlib>
+
 #include "host_copy.h"
 #include "ucm/device.h"
 
@@ -25,6 +27,8 @@ class CpuDevice : public Device {
     return {};
   }
   Status synchronize(StreamHandle) override { return {}; }
+  std::vector<std::string> copy_methods() const override { return {"chosen"}; }
+  Status use_method(StreamHandle, const std::string&) override { return {}; }
 
   Result<EventHandle> make_event() override { return EventHandle{this}; }
   void destroy_event(EventHandle) override {}
@@ -34,6 +38,12 @@ class CpuDevice : public Device {
 
   Status register_host(void*, size_t) override { return {}; }
   Status unregister_host(void*) override { return {}; }
+  Result<void*> alloc_memory(size_t bytes) override {
+    void* memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    if (memory) return memory;
+    return make_status(Code::out_of_memory, "platform cpu: %zu bytes", bytes);
+  }
+  void free_memory(void* memory) override { std::free(memory); }
   int numa_node() const override { return -1; }
 };
 

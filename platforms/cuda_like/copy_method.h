@@ -25,6 +25,10 @@ struct CopyShape {
   Pitch pitch;
 };
 
+// As figures name them.
+inline constexpr std::array<const char*, 4> kMethodNames = {"each", "batch", "pitched", "kernel"};
+inline constexpr const char* kChosenMethod = "chosen";
+
 CopyShape shape_of(std::span<const CopyPiece> pieces);
 
 // What this device can do, and below which mean piece size the kernel won when it was measured.

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,14 @@ class LikeDevice final : public Device {
   Status synchronize(StreamHandle stream) override {
     return said("synchronize", Rt::synchronize(own(stream)->handle));
   }
+  std::vector<std::string> copy_methods() const override {
+    std::vector<std::string> names = {kChosenMethod, "each"};
+    if (methods_.batch) names.push_back("batch");
+    names.push_back("pitched");
+    if (methods_.kernel) names.push_back("kernel");
+    return names;
+  }
+  Status use_method(StreamHandle stream, const std::string& method) override;
 
   Result<EventHandle> make_event() override {
     const CurrentDevice<Rt> current(id_);
@@ -98,6 +107,8 @@ class LikeDevice final : public Device {
     return said("wait for copies", Rt::event_wait(vendor(event)));
   }
   Status wait_engine(uintptr_t engine_stream, EventHandle event) override {
+    const CurrentDevice<Rt> current(id_);  // whose default stream 0 is
+    UCM_TRY(said("set device", current.error()));
     return said(
         "let an engine's stream wait",
         Rt::stream_wait(reinterpret_cast<typename Rt::Stream>(engine_stream), vendor(event)));
@@ -105,11 +116,20 @@ class LikeDevice final : public Device {
 
   Status register_host(void* address, size_t bytes) override;
   Status unregister_host(void* address) override;
+  Result<void*> alloc_memory(size_t bytes) override {
+    const CurrentDevice<Rt> current(id_);
+    UCM_TRY(said("set device", current.error()));
+    void* memory = nullptr;
+    UCM_TRY(said("allocate device memory", Rt::alloc(&memory, bytes)));
+    return memory;
+  }
+  void free_memory(void* memory) override { (void)Rt::free(memory); }
   int numa_node() const override;
 
  private:
   struct OwnStream {
     typename Rt::Stream handle{};
+    std::optional<CopyMethod> method;  // nothing: chosen for each call
     DescriptorRing<Rt> ring;
     std::vector<CopyPiece> cut;
     std::vector<void*> dsts;
@@ -151,7 +171,7 @@ Status LikeDevice<Rt>::copy(StreamHandle handle, Direction direction,
   if (stream->cut.empty()) return {};
   const bool load = direction == Direction::load;
   const CopyShape shape = shape_of(stream->cut);
-  CopyMethod method = methods_.choose(shape, direction);
+  CopyMethod method = stream->method.value_or(methods_.choose(shape, direction));
   if (method == CopyMethod::pitched && !pitch_fits(*stream, direction, shape)) {
     method = CopyMethod::each;
   }
@@ -168,6 +188,20 @@ Status LikeDevice<Rt>::copy(StreamHandle handle, Direction direction,
       break;
   }
   return said("copy", copy_each(stream, load));
+}
+
+template <class Rt>
+Status LikeDevice<Rt>::use_method(StreamHandle stream, const std::string& method) {
+  const std::vector<std::string> known = copy_methods();
+  if (std::find(known.begin(), known.end(), method) == known.end()) {
+    return make_status(Code::invalid_argument, "platform %s: device %d has no way of copying '%s'",
+                       Rt::kPlatform, id_, method.c_str());
+  }
+  own(stream)->method.reset();
+  for (size_t i = 0; i < kMethodNames.size(); ++i) {
+    if (method == kMethodNames[i]) own(stream)->method = static_cast<CopyMethod>(i);
+  }
+  return {};
 }
 
 template <class Rt>
@@ -237,6 +271,7 @@ bool LikeDevice<Rt>::mapped(const OwnStream& stream, Direction direction) const 
 template <class Rt>
 bool LikeDevice<Rt>::pitch_fits(const OwnStream& stream, Direction direction,
                                 const CopyShape& shape) const {
+  if (!shape.pitched) return false;  // a method that was asked for may not fit
   const bool load = direction == Direction::load;
   const CopyPiece& first = stream.cut.front();
   const auto host = reinterpret_cast<uintptr_t>(load ? first.src : first.dst);

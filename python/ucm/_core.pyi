@@ -18,6 +18,11 @@ class Task:
     def wait_released(self, timeout_s: float) -> None:
         """Block until the caller's memory is free or filled."""
 
+    def wait_on_stream(self, stream: int, timeout_s: float) -> None:
+        """
+        Block until every copy is on the device's streams, and let an engine's stream wait for them; raises what has failed by then.
+        """
+
     def cancel(self) -> None:
         """End rows that have not started as cancelled."""
 
@@ -135,6 +140,11 @@ def option_names() -> list[str]: ...
 def platforms() -> list[dict[str, Any]]:
     """
     One dict(name, loaded, devices, reason) per platform module of this build.
+    """
+
+def copy_figures(platform: str, device_id: int, bytes: int, piece_bytes: Sequence[int], rounds: int, on_row: Callable[[str, int], None]) -> dict[str, Any]:
+    """
+    How fast scattered pieces are copied, each method by piece size and direction, beside one large copy; on_row(method, piece_bytes) is called before each row.
     """
 
 def pool_stats() -> dict[str, Any]:

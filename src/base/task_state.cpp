@@ -4,10 +4,17 @@
 #include "ucm/task.h"
 
 namespace ucm {
+namespace {
+
+constexpr uint8_t kStarted = 1;
+constexpr uint8_t kReleased = 2;
+
+}  // namespace
 
 Task::Task(uint32_t rows)
     : rows_(rows),
       row_states_(rows ? std::make_unique<RowState[]>(rows) : nullptr),
+      unstarted_(rows),
       unreleased_(rows),
       unfinished_(rows),
       done_(rows == 0) {}
@@ -24,15 +31,35 @@ void Task::cancel() {
   if (cancel_hook_ && !done()) cancel_hook_();
 }
 
+Status Task::wait_started(std::chrono::nanoseconds timeout) {
+  return wait_until(unstarted_, "started", timeout);
+}
+
 Status Task::wait_released(std::chrono::nanoseconds timeout) {
-  if (!released()) {
+  return wait_until(unreleased_, "released", timeout);
+}
+
+Status Task::wait_until(const std::atomic<uint32_t>& open, const char* milestone,
+                        std::chrono::nanoseconds timeout) {
+  const auto reached = [&open] { return open.load(std::memory_order_acquire) == 0; };
+  if (!reached()) {
     std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, timeout, [this] { return released(); })) {
-      return make_status(Code::timeout, "task: %u of %u rows not released in time",
-                         unreleased_.load(), rows_);
+    if (!changed_.wait_for(lock, timeout, reached)) {
+      return make_status(Code::timeout, "task: %u of %u rows not %s in time", open.load(), rows_,
+                         milestone);
     }
   }
   return status();
+}
+
+Status Task::order_stream(uintptr_t stream) {
+  std::vector<Fence> fences;
+  {
+    const std::lock_guard lock(mutex_);
+    fences = fences_;
+  }
+  for (const Fence& fence : fences) UCM_TRY(fence(stream));
+  return {};
 }
 
 Status Task::wait(std::chrono::nanoseconds timeout) {
@@ -69,9 +96,23 @@ void Task::on_done(DoneCallback callback) {
   callback(*this);
 }
 
-void Task::release_row(uint32_t row) {
-  if (row_states_[row].released.exchange(1, std::memory_order_acq_rel) != 0) return;
-  if (unreleased_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+void Task::start_rows(std::span<const uint32_t> rows, Fence fence) {
+  {
+    const std::lock_guard lock(mutex_);
+    fences_.push_back(std::move(fence));
+  }
+  for (const uint32_t row : rows) pass(row, kStarted);
+}
+
+void Task::release_row(uint32_t row) { pass(row, kStarted | kReleased); }
+
+void Task::pass(uint32_t row, uint8_t milestones) {
+  const uint8_t before = row_states_[row].passed.fetch_or(milestones, std::memory_order_acq_rel);
+  const unsigned gained = milestones & ~unsigned{before};
+  bool last = false;
+  if (gained & kStarted) last |= unstarted_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+  if (gained & kReleased) last |= unreleased_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+  if (last) {
     // The lock orders the notification after a waiter's check of its condition.
     const std::lock_guard lock(mutex_);
     changed_.notify_all();

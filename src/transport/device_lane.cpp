@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/device_lane.h"
 
+#include <utility>
+
 #include "base/worker_group.h"
 #include "transport/copy_plan.h"
 
@@ -16,11 +18,9 @@ bool JobQueue::push(CopyJob job) {
   return true;
 }
 
-std::optional<CopyJob> JobQueue::pop(bool wait) {
+std::optional<CopyJob> JobQueue::pop() {
   std::unique_lock lock(mutex_);
-  if (wait) {
-    ready_.wait(lock, [this] { return closed_ || !jobs_.empty(); });
-  }
+  ready_.wait(lock, [this] { return closed_ || !jobs_.empty(); });
   if (jobs_.empty()) return std::nullopt;
   CopyJob job = std::move(jobs_.front());
   jobs_.pop_front();
@@ -35,25 +35,33 @@ void JobQueue::close() {
   ready_.notify_all();
 }
 
+Status CopyEnd::order(uintptr_t stream) {
+  const std::lock_guard lock(mutex_);
+  return event_ ? device_->wait_engine(stream, event_) : Status();
+}
+
+EventHandle CopyEnd::pass() {
+  const std::lock_guard lock(mutex_);
+  device_.reset();
+  return std::exchange(event_, nullptr);
+}
+
 DeviceLane::DeviceLane(std::shared_ptr<Device> device, Direction direction, JobQueue* queue)
     : device_(std::move(device)),
       direction_(direction),
       queue_(queue),
-      thread_([this] { run(); }) {}
+      feeder_([this] { feed(); }) {}
 
-void DeviceLane::run() {
+void DeviceLane::feed() {
   base::name_this_thread(direction_ == Direction::load ? "ucm-load" : "ucm-dump");
   const Status opened = open();
-  for (;;) {
-    std::optional<CopyJob> job = queue_->pop(/*wait=*/flying_.empty());
-    if (job && !opened.ok()) {
-      job->done(opened);
-    } else if (job) {
+  if (opened.ok()) reaper_ = std::thread([this] { reap(); });
+  while (std::optional<CopyJob> job = queue_->pop()) {
+    if (opened.ok()) {
       start(std::move(*job));
-    } else if (flying_.empty()) {
-      break;
+    } else {
+      job->done(opened);
     }
-    if (!flying_.empty() && (!job || flying_.size() >= kDepth)) finish_oldest();
   }
   close();
 }
@@ -69,40 +77,89 @@ Status DeviceLane::open() {
 }
 
 void DeviceLane::start(CopyJob job) {
+  const EventHandle event = take_event();
   if (job.skip && job.skip()) {
+    give_event(event);
     job.done(make_status(Code::cancelled, "transport: cancelled before the copy started"));
     return;
   }
   join_adjacent(&job.pieces);
-  const EventHandle event = idle_events_.back();
   if (Status status = enqueue(job, event); !status.ok()) {
-    // Part of the job may be in flight on memory that somebody will reuse.
-    (void)device_->synchronize(stream_);
+    give_event(event);
     job.done(status);
     return;
   }
-  idle_events_.pop_back();
-  flying_.push_back({std::move(job.done), event});
+  const auto end = std::make_shared<CopyEnd>(device_, event);
+  if (job.started) job.started([end](uintptr_t stream) { return end->order(stream); });
+  {
+    const std::lock_guard lock(mutex_);
+    flying_.push_back({std::move(job.done), event, end});
+  }
+  changed_.notify_all();
 }
 
 Status DeviceLane::enqueue(const CopyJob& job, EventHandle event) {
-  UCM_TRY(device_->wait_event(stream_, job.event));
-  UCM_TRY(device_->copy(stream_, direction_, job.pieces));
-  return device_->record(event, stream_);
+  const std::lock_guard lock(stream_mutex_);
+  Status status = device_->wait_event(stream_, job.event);
+  if (status.ok()) status = device_->copy(stream_, direction_, job.pieces);
+  if (status.ok()) status = device_->record(event, stream_);
+  // Part of the job may be in flight on memory that somebody will reuse.
+  if (!status.ok()) (void)device_->synchronize(stream_);
+  return status;
 }
 
-void DeviceLane::finish_oldest() {
-  Flight flight = std::move(flying_.front());
-  flying_.pop_front();
-  Status status = device_->wait_host(flight.event);
-  if (!status.ok()) (void)device_->synchronize(stream_);
-  idle_events_.push_back(flight.event);
-  flight.done(status);
+EventHandle DeviceLane::take_event() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return !idle_events_.empty(); });
+  const EventHandle event = idle_events_.back();
+  idle_events_.pop_back();
+  return event;
+}
+
+void DeviceLane::give_event(EventHandle event) {
+  {
+    const std::lock_guard lock(mutex_);
+    idle_events_.push_back(event);
+  }
+  changed_.notify_all();
 }
 
 void DeviceLane::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    fed_ = true;
+  }
+  changed_.notify_all();
+  if (reaper_.joinable()) reaper_.join();
   for (const EventHandle event : idle_events_) device_->destroy_event(event);
   if (stream_) device_->destroy_stream(stream_);
+}
+
+void DeviceLane::reap() {
+  base::name_this_thread(direction_ == Direction::load ? "ucm-loaded" : "ucm-dumped");
+  // A device that does not let itself be bound says so again in `wait_host`.
+  (void)device_->bind_thread();
+  for (;;) {
+    Flight flight;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return fed_ || !flying_.empty(); });
+      if (flying_.empty()) return;
+      flight = std::move(flying_.front());
+      flying_.pop_front();
+    }
+    finish(std::move(flight));
+  }
+}
+
+void DeviceLane::finish(Flight flight) {
+  Status status = device_->wait_host(flight.event);
+  if (!status.ok()) {
+    const std::lock_guard lock(stream_mutex_);
+    (void)device_->synchronize(stream_);
+  }
+  give_event(flight.end->pass());
+  flight.done(status);
 }
 
 }  // namespace ucm::transport

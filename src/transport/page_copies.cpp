@@ -44,6 +44,9 @@ class LayerwiseCopier final : public PageCopier {
       job.pieces = plan(direction, slots, pages, first_layer + row);
       job.event = event;
       job.skip = [task] { return task->cancelled(); };
+      job.started = [task, row](Task::Fence fence) {
+        task->start_rows({&row, 1}, std::move(fence));
+      };
       job.done = [task, row](const Status& status) { task->finish_row(row, status); };
       if (!copier_.submit(direction, std::move(job)))
         task->finish_row(row, make_status(Code::cancelled, "page copies: closed"));

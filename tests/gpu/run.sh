@@ -50,14 +50,14 @@ fi
 
 if [ "$dry" = 1 ]; then
     suite=$build/tests/cpp/device_contract/ucm_device_contract_test
-    figures="$build/tests/cpp/cuda_like/ucm_gpu_figures_dry 4"
+    figures="$build/tests/cpp/device_contract/ucm_gpu_figures_dry cuda 4"
     targets="ucm_device_contract_test ucm_gpu_figures_dry"
     modules=$build/lib/sim
     sanitizer=
     options="-DUCM_TESTS=ON -DUCM_PLATFORMS=cpu"
 else
     suite=$build/tests/gpu/ucm_gpu_test
-    figures=$build/tests/gpu/ucm_gpu_figures
+    figures="$build/tests/gpu/ucm_gpu_figures cuda"
     targets="ucm_gpu_test ucm_gpu_figures"
     modules=$build/lib
     options="-DUCM_GPU_TESTS=ON -DUCM_PLATFORMS=cuda -DCMAKE_CUDA_ARCHITECTURES=native"

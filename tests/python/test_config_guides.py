@@ -68,6 +68,7 @@ def test_the_platform_section_names_type_and_devices():
     config = guide("deploy_7_3.yaml")
     assert config.store.platform == "ascend"
     assert config.store.device_ids == (0, 1, 2, 3)
+    assert config.store.ascend_config.enable_hccl
     assert "HCCL" in config.notes[0]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from ucm.config import StoreConfig, load_config
+from ucm.config import AscendConfig, StoreConfig, load_config
+from ucm.errors import ConfigError
 
 RELEASED_STORE = {
     "unique_id": "engine-0",
@@ -238,6 +239,28 @@ def test_the_transport_section_says_the_same_as_plain_keys():
 def test_collection_that_is_switched_off_has_no_capacity():
     config = load_config({"posix_capacity_gb": 10, "posix_gc_enable": False}, environ={})
     assert config.store.capacity_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({}, "no collective that HCCL could run"),
+        ({"platform": {"type": "ascend", "device_ids": [0, 1]}}, "no collective that HCCL could run"),
+        ({"platform": "cuda"}, "`ascend_config` has no effect: the platform is cuda"),
+    ],
+)
+def test_the_ascend_section_is_read_and_its_keys_are_answered(config, told):
+    read = load_config({**config, "ascend_config": {"enable_hccl": True}}, environ={})
+    assert read.store.ascend_config == AscendConfig(enable_hccl=True)
+    assert len(read.notes) == 1 and told in read.notes[0]
+    quiet = {"platform": "ascend", "ascend_config": {"enable_hccl": False}}
+    assert load_config(quiet, environ={}).notes == ()
+
+
+@pytest.mark.parametrize("section", [{"enable_hcl": True}, {"enable_hccl": "perhaps"}, 3])
+def test_a_wrong_ascend_section_is_refused(section):
+    with pytest.raises(ConfigError, match=r"ascend_config|enable_hccl"):
+        one("ascend_config", section)
 
 
 def test_a_scheduler_role_is_a_store_for_lookups():

@@ -11,7 +11,7 @@ from ucm import _core
 from ucm.config import load_config
 from ucm.errors import ConfigError, InvalidArgument, IoError, UcmError, Unavailable, Unsupported
 from ucm.store.factory import open_store
-from ucm.store.platform import choose_platform
+from ucm.store.platform import choose_platform, for_memory
 
 torch = pytest.importorskip("torch")
 
@@ -294,6 +294,44 @@ def test_the_platform_is_the_accelerator_that_is_loaded(monkeypatch, config, cho
     reports = [platform("cpu", devices=1), platform("ascend", devices=0), platform("cuda")]
     monkeypatch.setattr(_core, "platforms", lambda: reports)
     assert choose_platform(load_config(config, environ={}).store) == chosen
+
+
+@pytest.mark.parametrize(
+    ("config", "memory", "built", "chosen"),
+    [
+        ({}, ("cpu", 0), ("cpu",), ("cpu", 0)),
+        ({}, ("cuda", 1), ("cuda",), ("cuda", 1)),
+        ({}, ("cuda", 1), ("maca",), ("maca", 1)),
+        ({"platform": "auto"}, ("npu", 1), ("ascend",), ("ascend", 1)),
+        ({"platform": "maca"}, ("cuda", 0), ("maca",), ("maca", 0)),
+        ({}, ("musa", 1), ("musa",), ("musa", 1)),
+        (
+            {"platform": {"type": "ascend", "device_ids": [0, 1]}},
+            ("npu", 1),
+            ("ascend",),
+            ("ascend", 1),
+        ),
+    ],
+)
+def test_under_an_engine_the_platform_is_that_of_its_tensors(
+    monkeypatch, config, memory, built, chosen
+):
+    monkeypatch.setattr(_core, "platforms", lambda: [platform(name) for name in built])
+    store = for_memory(load_config(config, environ={}).store, *memory)
+    assert choose_platform(store) == chosen
+
+
+def test_a_platform_that_can_not_move_an_engines_tensors_is_refused(monkeypatch):
+    monkeypatch.setattr(_core, "platforms", lambda: [platform("cuda"), platform("ascend")])
+    store = load_config({"platform": "ascend"}, environ={}).store
+    with pytest.raises(ConfigError, match="'cuda', which needs platform cuda or maca"):
+        for_memory(store, "cuda", 0)
+    with pytest.raises(Unavailable, match="torch's device 'xpu'"):
+        for_memory(load_config({}, environ={}).store, "xpu", 0)
+    monkeypatch.setattr(_core, "platforms", list)
+    absent = for_memory(load_config({}, environ={}).store, "npu", 0)
+    with pytest.raises(Unavailable, match="platform ascend is not usable"):
+        choose_platform(absent)
 
 
 def test_a_device_that_is_not_there_is_counted(monkeypatch):

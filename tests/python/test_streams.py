@@ -12,7 +12,7 @@ import pytest
 from ucm.errors import InvalidArgument
 from ucm.store.rows import tensor_rows
 from ucm.store.sizes import Sizes
-from ucm.store.streams import mark_current_stream
+from ucm.store.streams import current_stream, mark_current_stream
 from ucm.store.tensors import Memory
 
 
@@ -31,6 +31,11 @@ def accelerator(handle_name: str, available: bool = True) -> types.SimpleNamespa
         is_available=lambda: available,
         current_stream=lambda device: ("stream of", device),
     )
+
+
+class Stream:
+    def __init__(self, handle_name: str, handle: int) -> None:
+        setattr(self, handle_name, handle)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +66,33 @@ def test_the_current_stream_of_the_device_is_marked(monkeypatch, platform, name,
 def test_without_such_a_device_there_is_nothing_to_wait_for(monkeypatch, torch):
     monkeypatch.setitem(sys.modules, "torch", torch)
     assert mark_current_stream("cuda", 0) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("platform", "name", "handle_name", "handle"),
+    [
+        ("cuda", "cuda", "cuda_stream", 4712),
+        ("cuda", "cuda", "cuda_stream", 0),
+        ("ascend", "npu", "npu_stream", 4713),
+        ("npu", "npu", "npu_stream", 0),
+        ("musa", "musa", "musa_stream", 4714),
+        ("maca", "cuda", "cuda_stream", 4715),
+    ],
+)
+def test_the_current_stream_of_the_device_is_known(
+    monkeypatch, platform, name, handle_name, handle
+):
+    streams = types.SimpleNamespace(
+        is_available=lambda: True,
+        current_stream=lambda device: Stream(handle_name, handle + device),
+    )
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(**{name: streams}))
+    assert current_stream(platform, 2) == handle + 2
+
+
+def test_without_such_a_device_no_stream_can_wait(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace())
+    assert current_stream("cuda", 0) is None
 
 
 def test_without_torch_there_is_nothing_to_wait_for(monkeypatch):

@@ -208,20 +208,95 @@ def lookup(
     write_json(report) if as_json else bench_tables.show_lookup(report)
 
 
-@bench.command(epilog="Example: ucm bench transport --size 16MiB --size 256MiB")
+@bench.command(
+    epilog="Examples: ucm bench transport --size 16MiB --size 256MiB; "
+    "ucm bench transport --fragmented --piece 64KiB --piece 2MiB --plot copies.png"
+)
 @_many("--size", "sizes", "Bytes per copy.", "1, 4, 16, 64, 256 MiB", SIZE)
 @click.option(
+    "--fragmented",
+    is_flag=True,
+    help="Many scattered pieces instead: each method, both directions, both at once, beside one "
+    "large copy.",
+)
+@_many("--piece", "pieces", "Bytes per piece, with --fragmented.", "4 KiB to 8 MiB, doubled", SIZE)
+@click.option(
+    "--bytes",
+    "nbytes",
+    type=SIZE,
+    default="256MiB",
+    show_default=True,
+    help="Memory on each side, with --fragmented; half of it goes each way.",
+)
+@click.option(
+    "--plot",
+    "image",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the shares into this file (png, svg, pdf), with --fragmented. Needs matplotlib.",
+)
+@click.option(
     "--platform",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    type=click.Choice(["auto", "cpu", "cuda", "musa", "maca", "ascend"]),
     default="auto",
     show_default=True,
-    help="Whose memory the other side is.",
+    help="Whose memory the other side is; without --fragmented cpu or cuda.",
 )
 @_common(rounds=20)
 def transport(
-    sizes: tuple[int, ...], platform: str, rounds: int, out: Path | None, as_json: bool
+    sizes: tuple[int, ...],
+    fragmented: bool,
+    pieces: tuple[int, ...],
+    nbytes: int,
+    image: Path | None,
+    platform: str,
+    rounds: int,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Copies from host to device and back; the content is compared."""
+    if fragmented:
+        if sizes:
+            raise click.UsageError("--size is for whole copies; with --fragmented give --piece")
+        _fragmented(platform, nbytes, pieces, image, rounds, out, as_json)
+        return
+    if pieces or image or platform not in ("auto", "cpu", "cuda"):
+        raise click.UsageError("--piece, --plot and other platforms go with --fragmented")
+    _whole(platform, sizes, rounds, out, as_json)
+
+
+def _fragmented(
+    platform: str,
+    nbytes: int,
+    pieces: tuple[int, ...],
+    image: Path | None,
+    rounds: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from ucm.cli import bench_pieces
+    from ucm.cli.bench_figures import machine, save
+    from ucm.cli.replay import import_pyplot
+
+    pyplot = import_pyplot() if image else None
+    chosen, device = bench_pieces.choose(platform)
+    wanted = pieces or tuple(each for each in bench_pieces.PIECES if 8 * each <= nbytes)
+    with meter("bench transport", None, quiet=as_json) as bar:
+        measured = bench_pieces.run(chosen, device, nbytes, wanted, rounds, bar)
+    report = {
+        "benchmark": "transport, fragmented",
+        "machine": machine(),
+        "rounds": rounds,
+        **measured,
+    }
+    save(report, out)
+    if image:
+        bench_pieces.plot(pyplot, report, image)
+    write_json(report) if as_json else bench_tables.show_pieces(report)
+
+
+def _whole(
+    platform: str, sizes: tuple[int, ...], rounds: int, out: Path | None, as_json: bool
+) -> None:
     from ucm.cli import bench_transport
     from ucm.cli.bench_figures import machine, save
 

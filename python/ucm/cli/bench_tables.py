@@ -124,3 +124,31 @@ def show_transport(report: dict[str, Any]) -> None:
             f"{each['ratio']:.2f}",
         )
     console().print(shown)
+
+
+def show_pieces(report: dict[str, Any]) -> None:
+    """One table: GB/s, and the share of one large copy."""
+    limit = report["limit"]
+    columns = [("method", "left"), ("piece", _RIGHT)]
+    ways = ("load", "dump", "both")
+    for way in ways:
+        columns += [(way, _RIGHT), ("share", _RIGHT)]
+    shown = table(
+        f"Scattered pieces on {report['platform']}, GB/s ({report['rounds']} rounds)",
+        columns,
+        caption=f"{report['remark']}; shares of one large copy of the same run",
+    )
+    large = [number(limit[f"{way}_gb_per_s"]) for way in ways]
+    shown.add_row(
+        limit["method"],
+        bytes_text(limit["piece_bytes"]),
+        *[text for figure in large for text in (figure, "1.00")],
+    )
+    for each in report["results"]:
+        cells = [
+            text
+            for way in ways
+            for text in (number(each[f"{way}_gb_per_s"]), f"{each[f'{way}_share']:.2f}")
+        ]
+        shown.add_row(each["method"], bytes_text(each["piece_bytes"]), *cells)
+    console().print(shown)

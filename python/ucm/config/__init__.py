@@ -3,6 +3,7 @@
 
 from ucm.config.load import load_config
 from ucm.config.model import (
+    AscendConfig,
     LoggingConfig,
     MetricsConfig,
     MonitoringConfig,
@@ -15,6 +16,7 @@ from ucm.config.model import (
 )
 
 __all__ = [
+    "AscendConfig",
     "LoggingConfig",
     "MetricsConfig",
     "MonitoringConfig",

@@ -86,8 +86,6 @@ STORE: dict[str, str] = {
     "max_concurrent_requests": _REMOTE + "; on a mount use `io_threads`",
     "multipart_threshold": _REMOTE + "; a block is one contiguous transfer",
     "multipart_chunk_size": _REMOTE + "; a block is one contiguous transfer",
-    "ascend_config": "configures Ascend's HCCL; blocks are copied by each rank for itself, and "
-    "no collective is used. `platform: ascend` chooses the platform",
     "s3_endpoint": _S3,
     "s3_access_key": _S3,
     "s3_secret_key": _S3,

@@ -13,6 +13,7 @@ from ucm.config.fields import Alias, Key, keys_of
 from ucm.config.light_mem import LightMemConfig
 from ucm.config.lightllm import LightLlmConfig
 from ucm.config.model import (
+    AscendConfig,
     LoggingConfig,
     MetricsConfig,
     MonitoringConfig,
@@ -148,6 +149,7 @@ that is not set: the same for all of them. At most 64 stores share a pool.
 _STORE_SECTIONS: tuple[tuple[str, type], ...] = (
     ("`nfs_config`", NfsConfig),
     ("`transport`", TransportConfig),
+    ("`ascend_config`", AscendConfig),
 )
 _LIGHT_MEM = (
     "LightLLM makes its disk cache without them, so they are arguments of `PyLocalCacheService`\n"

@@ -216,6 +216,7 @@ def _merge(layers: list[_Layer], notes: list[str]) -> UcmConfig:
     name = connector.get("ucm_connector_name", "UcmPipelineStore")
     if store.get("store_pipeline") is None and NAMED.get(name) is not None:
         store["store_pipeline"] = NAMED[name]
+    _answer_ascend(store, notes)
     _spread_sections(store)
     _check_pipeline(store, origin, store_path)
     return UcmConfig(
@@ -245,6 +246,19 @@ def _section_over(old: Any, new: Any) -> Any:
         if type(getattr(old, name)) is type(value):
             changes[name] = _section_over(getattr(old, name), value)
     return dataclasses.replace(old, **changes)
+
+
+def _answer_ascend(store: dict[str, Any], notes: list[str]) -> None:
+    ascend, platform = store.get("ascend_config"), store.get("platform")
+    if ascend is None:
+        return
+    if platform not in (None, "auto", "ascend"):
+        notes.append(f"`ascend_config` has no effect: the platform is {platform}")
+    elif ascend.enable_hccl:
+        notes.append(
+            "`ascend_config.enable_hccl` has no effect: each rank copies its own blocks between "
+            "its NPU and host memory, so there is no collective that HCCL could run"
+        )
 
 
 def _spread_sections(store: dict[str, Any]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from ucm.config.fields import key
 from ucm.config.source import Origin
-from ucm.config.store_model import NfsConfig, StoreConfig, TransportConfig
+from ucm.config.store_model import AscendConfig, NfsConfig, StoreConfig, TransportConfig
 
 __all__ = [
+    "AscendConfig",
     "LoggingConfig",
     "MetricsConfig",
     "MonitoringConfig",

@@ -51,6 +51,17 @@ class TransportConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AscendConfig:
+    """`ascend_config`: of stores on Ascend; elsewhere it has no effect."""
+
+    enable_hccl: bool | None = key(
+        "bool",
+        "Accepted. HCCL carries collectives between NPUs; each rank copies its own blocks between "
+        "its NPU and host memory, so there is none to run, and `true` is answered in the log.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class StoreConfig:
     """One store: what stands in `ucm_connector_config`, or flat at the top."""
 
@@ -351,6 +362,9 @@ class StoreConfig:
         "`platform: {type: ..., device_ids: [...]}` says the same.",
         default_text="auto: the accelerator that is loaded, else cpu",
         choices=("auto", "cpu", "cuda", "musa", "maca", "ascend"),
+    )
+    ascend_config: AscendConfig | None = key(
+        "section", "Of stores on Ascend.", section=AscendConfig
     )
     device_ids: tuple[int, ...] = key(
         "sizes", "Device of each local rank.", default=(), default_text="rank r uses device r"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ucm.errors import InvalidArgument
+from ucm.store.platform import platforms_of, torch_name
 from ucm.store.tensors import Memory, memory_of
 
 
@@ -204,7 +205,7 @@ def tensor_rows(
         InvalidArgument: Number, size or device of a tensor does not fit.
     """
     check_shards(shards, sizes)
-    devices = ("cpu", _DEVICE_OF.get(platform, platform))
+    devices = ("cpu", torch_name(platform))
     for i, row in enumerate(memories):
         if len(row) != len(sizes.pieces):
             raise InvalidArgument(
@@ -233,15 +234,11 @@ def _all_on_host(memories: list[list[Memory]]) -> bool:
 
 
 def _foreign(memory: Memory, platform: str, where: str) -> InvalidArgument:
-    wanted = _PLATFORM_OF.get(memory.device, memory.device)
+    wanted = " or ".join(platforms_of(memory.device)) or memory.device
     return InvalidArgument(
         f"{where} lies on {memory.device}:{memory.device_index}: this store was opened for "
         f"platform {platform}; open it with platform: {wanted}, or pass a host tensor"
     )
-
-
-_DEVICE_OF = {"ascend": "npu", "maca": "cuda"}
-_PLATFORM_OF = {"npu": "ascend"}
 
 
 def infer_sizes(memories: Sequence[Sequence[Memory]], block_bytes: int | None) -> Sizes:

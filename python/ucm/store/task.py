@@ -95,6 +95,25 @@ class Task:
         if self._native is not None:
             self._native.wait_released(self._timeout_s if timeout_s is None else timeout_s)
 
+    def wait_on_stream(self, stream: int, timeout_s: float | None = None) -> None:
+        """Lets a stream of the engine wait for a load, in the host's place.
+
+        The host waits only until the copies are on the device's own streams: for blocks that are in
+        host memory not at all. What the engine queues on its stream from then on finds the tensors
+        filled. With host memory it returns when the load is done.
+
+        Args:
+            stream: Handle of the stream, e.g. `torch.cuda.current_stream().cuda_stream`.
+            timeout_s: Seconds; the store's `timeout_s` when absent.
+
+        Raises:
+            Timeout: The time passed.
+            UcmError: The first cause of a failure so far; `wait` tells of copies that fail later.
+        """
+        if self._native is not None:
+            limit = self._timeout_s if timeout_s is None else timeout_s
+            self._native.wait_on_stream(stream, limit)
+
     def cancel(self) -> None:
         """Asks rows that have not started to end as cancelled; rows under way finish."""
         if self._native is not None:

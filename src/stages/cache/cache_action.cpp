@@ -45,6 +45,13 @@ void CacheFlow::submit_copy_job(std::vector<CopyRow> rows) {
   copy_job.event = transfer->event;
   copy_job.on_host = transfer->on_host;
   copy_job.skip = [task = transfer->task] { return task->cancelled(); };
+  if (transfer->direction == Direction::load) {
+    copy_job.started = [task = transfer->task, shared_rows](Task::Fence fence) {
+      std::vector<uint32_t> numbers;
+      for (const CopyRow& copy : *shared_rows) numbers.push_back(copy.row.number);
+      task->start_rows(numbers, std::move(fence));
+    };
+  }
   copy_job.row_pieces = parts_.layout.pieces();
   copy_job.digests = digests;
   copy_job.done = [flow = shared_from_this(), shared_rows, digests](const Status& status) {

@@ -23,6 +23,37 @@ TEST(Task, PassesReleasedBeforeDone) {
   EXPECT_TRUE(task->wait(kShort).ok());
 }
 
+TEST(Task, HasStartedWhenEachRowIsOnAStreamOrHasEnded) {
+  const TaskPtr task = Task::make(3);
+  std::vector<uintptr_t> ordered;
+  const std::vector<uint32_t> rows = {0, 2};
+  task->start_rows(rows, [&](uintptr_t stream) {
+    ordered.push_back(stream);
+    return Status();
+  });
+  EXPECT_FALSE(task->started());
+  EXPECT_EQ(task->wait_started(kShort).code(), Code::timeout);
+  task->finish_row(1, make_status(Code::not_found, "row 1"));
+  EXPECT_TRUE(task->started());
+  EXPECT_FALSE(task->released());
+  EXPECT_EQ(task->wait_started(kShort).code(), Code::not_found);
+  EXPECT_TRUE(task->order_stream(77).ok());
+  EXPECT_EQ(ordered, std::vector<uintptr_t>{77});
+  task->finish_row(0, {});
+  task->finish_row(2, {});
+  EXPECT_TRUE(task->done());
+  EXPECT_EQ(task->failed_rows(), std::vector<uint32_t>{1});
+}
+
+TEST(Task, AStreamThatCanNotBeOrderedIsAnError) {
+  const TaskPtr task = Task::make(1);
+  const uint32_t row = 0;
+  task->start_rows({&row, 1}, [](uintptr_t) { return make_status(Code::device_error, "no"); });
+  EXPECT_TRUE(task->wait_started(kShort).ok());
+  EXPECT_EQ(task->order_stream(1).code(), Code::device_error);
+  task->finish_row(0, {});
+}
+
 TEST(Task, KeepsTheFirstCauseAndAllFailedRowsInOrder) {
   const TaskPtr task = Task::make(4);
   task->finish_row(3, make_status(Code::io_error, "first"));

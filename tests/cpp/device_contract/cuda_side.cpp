@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <future>
 #include <thread>
 
 #include "device_side.h"
@@ -19,6 +20,8 @@ void check(cudaError_t error, const char* call) {
   std::abort();
 }
 #define UCM_CHECK(call) check(call, #call)
+
+void wait_for_gate(void* gate) { static_cast<std::promise<void>*>(gate)->get_future().wait(); }
 
 void sleep_a_little(void*) { std::this_thread::sleep_for(std::chrono::microseconds(300)); }
 
@@ -59,11 +62,18 @@ class CudaSide : public DeviceSide {
     UCM_CHECK(cudaLaunchHostFunc(own(stream), sleep_a_little, nullptr));
     UCM_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, own(stream)));
   }
+  std::function<void()> hold(uintptr_t stream) override {
+    gates_.push_back(std::make_unique<std::promise<void>>());
+    UCM_CHECK(cudaLaunchHostFunc(own(stream), wait_for_gate, gates_.back().get()));
+    return [gate = gates_.back().get()] { gate->set_value(); };
+  }
   std::vector<std::string> mistakes() override { return {}; }
 
  private:
   static cudaStream_t own(uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
   static cudaEvent_t known(uintptr_t event) { return reinterpret_cast<cudaEvent_t>(event); }
+
+  std::vector<std::unique_ptr<std::promise<void>>> gates_;
 };
 
 }  // namespace

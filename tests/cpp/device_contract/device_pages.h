@@ -62,7 +62,13 @@ class DevicePages {
   // What a kernel that starts now on the engine's stream sees: wrong bytes of the rows asked for.
   size_t wrong_bytes(const std::vector<BlockKey>& keys, const std::vector<uint32_t>& shards,
                      const std::vector<uint32_t>& failed, uintptr_t stream) {
-    side_->copy_inside(stage_, memory_, bytes(), stream);
+    see(stream);
+    return wrong_bytes_seen(keys, shards, failed, stream);
+  }
+  // What a kernel does that is enqueued now, and what it saw once the stream has come there.
+  void see(uintptr_t stream) { side_->copy_inside(stage_, memory_, bytes(), stream); }
+  size_t wrong_bytes_seen(const std::vector<BlockKey>& keys, const std::vector<uint32_t>& shards,
+                          const std::vector<uint32_t>& failed, uintptr_t stream) {
     side_->synchronize(stream);
     std::vector<std::byte> host(bytes());
     side_->read(host.data(), stage_, host.size());

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,6 +29,10 @@ class DeviceSide {
   // What a kernel of the engine does: reads and writes device memory, some time later.
   virtual void copy_inside(std::byte* dst, const std::byte* src, size_t bytes,
                            uintptr_t stream) = 0;
+
+  // Later work on the stream waits until the answer is called. Call it once, before the stream
+  // ends.
+  virtual std::function<void()> hold(uintptr_t stream) = 0;
 
   // What a simulated device noticed.
   virtual std::vector<std::string> mistakes() = 0;

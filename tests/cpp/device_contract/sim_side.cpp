@@ -51,6 +51,11 @@ class SimSide : public DeviceSide {
   void copy_inside(std::byte* dst, const std::byte* src, size_t bytes, uintptr_t stream) override {
     (void)Model::the().copy(dst, src, bytes, sim::Way::inside, own(stream));
   }
+  std::function<void()> hold(uintptr_t stream) override {
+    auto gate = std::make_shared<sim::Point>();
+    (void)Model::the().launch([gate] { gate->wait(); }, {}, own(stream));
+    return [gate] { gate->reach(); };
+  }
   std::vector<std::string> mistakes() override { return Model::the().mistakes(); }
 
  private:

@@ -118,6 +118,14 @@ aclError aclrtSynchronizeEvent(aclrtEvent event) {
   UCM_ENTER();
   return said(Model::the().event_wait(known(event)));
 }
+aclError aclrtMalloc(void** memory, size_t bytes, aclrtMemMallocPolicy) {
+  UCM_ENTER();
+  return Model::the().alloc(memory, bytes);
+}
+aclError aclrtFree(void* memory) {
+  UCM_ENTER();
+  return said(Model::the().free(memory));
+}
 aclError aclrtMemcpyAsync(void* dst, size_t room, const void* src, size_t bytes,
                           aclrtMemcpyKind kind, aclrtStream stream) {
   UCM_ENTER();

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -164,6 +165,53 @@ def test_transport_says_that_no_device_is_involved():
         (4, "d2h"),
     ]
     assert "no device" in ucm("bench", "transport", *words).stdout
+
+
+def test_scattered_pieces_are_measured_beside_one_large_copy(tmp_path):
+    words = ("--platform", "cpu", "--fragmented", "--bytes", "4MiB", "--rounds", "1")
+    sizes = ("--piece", "4KiB", "--piece", "256KiB")
+    code, report = ucm_json("bench", "transport", *words, *sizes)
+    assert code == 0
+    assert "no device" in report["remark"]
+    assert report["limit"]["piece_bytes"] == 2 << 20
+    assert [(each["method"], each["piece_bytes"]) for each in report["results"]] == [
+        ("chosen", 4096),
+        ("chosen", 256 << 10),
+    ]
+    for each in report["results"]:
+        for way in ("load", "dump", "both"):
+            speed, limit = each[f"{way}_gb_per_s"], report["limit"][f"{way}_gb_per_s"]
+            assert each[f"{way}_share"] == pytest.approx(speed / limit) and speed > 0
+    shown = ucm("bench", "transport", *words).stdout
+    assert "one large copy" in shown and "512 KiB" in shown and "no device" in shown
+
+
+def test_scattered_pieces_are_plotted_or_it_says_what_to_install(tmp_path):
+    image = tmp_path / "copies.png"
+    words = ("--platform", "cpu", "--fragmented", "--bytes", "1MiB", "--rounds", "1")
+    result = ucm("bench", "transport", *words, "--plot", str(image))
+    if importlib.util.find_spec("matplotlib"):
+        assert result.exit_code == 0
+        assert image.read_bytes().startswith(b"\x89PNG")
+    else:
+        assert result.exit_code == 1
+        assert "pip install matplotlib" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["--fragmented", "--size", "1MiB"], 2, "give --piece"),
+        (["--piece", "4KiB"], 2, "go with --fragmented"),
+        (["--platform", "musa"], 2, "go with --fragmented"),
+        (["--fragmented", "--platform", "musa"], 1, "platform musa is not usable"),
+        (["--fragmented", "--platform", "cpu", "--piece", "5000"], 1, "a piece size fits"),
+    ],
+)
+def test_copies_that_can_not_be_measured_are_refused(words, code, text):
+    result = ucm("bench", "transport", "--rounds", "1", *words)
+    assert result.exit_code == code
+    assert text in result.stderr
 
 
 def test_out_keeps_the_report(tmp_path: Path):

@@ -75,7 +75,9 @@ def test_pages_hold_what_the_slots_hold_and_bring_it_back(name: str, data: st.Da
         engine.zero_()
         task = transfer.load(slots, back)
         for layer in range(layers):
-            task.wait_layer(layer)
+            # Host memory has no streams: the one is as good as the other.
+            (task.order_layer(layer, 0) if layer % 2 else task.wait_layer(layer))
+        task.wait()
         assert task.done
     filled = [s for i, s in enumerate(run) if not skip[i // 4]]
     rest = [s for s in range(64) if s not in filled]

@@ -7,6 +7,7 @@ import dataclasses
 
 from ucm.config import StoreConfig
 from ucm.errors import ConfigError
+from ucm.store.platform import for_memory
 from ucm.store.store import Store
 
 
@@ -53,13 +54,13 @@ def open_part(
         sizes: bytes of each piece of a shard, and shards per block; None for lookups only.
         layout_id: fences blocks whose bytes mean something else.
         read_only: nothing is written, no lock is taken.
-        device: platform and device number of the memory that is moved.
+        device: torch's name and number of the device whose memory is moved.
 
     Raises:
         UcmError: it can not be opened; the text says what to do.
     """
-    if device is not None and config.platform in (None, "auto"):
-        config = dataclasses.replace(config, platform=device[0], device_id=device[1])
+    if device is not None:
+        config = for_memory(config, *device)
     if sizes is not None and config.prefault is None:
         # Fresh pages cost more than the copies: an engine pays at start, not inside a request.
         config = dataclasses.replace(config, prefault=True)

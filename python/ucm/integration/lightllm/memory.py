@@ -15,7 +15,8 @@ from ucm.config import StoreConfig
 from ucm.config.lightllm import lightllm_config
 from ucm.errors import Unavailable
 from ucm.integration.lightllm.client import attach_pages, create_pages
-from ucm.store.platform import choose_platform
+from ucm.store.platform import choose_platform, for_memory
+from ucm.store.streams import mark_current_stream
 
 _LOG = logging.getLogger("ucm.lightllm")
 _held: list[Any] = []
@@ -114,15 +115,12 @@ def platform_of(tensor: Any) -> tuple[str, int]:
     """
     if tensor.device.type == "cpu":
         return "cpu", 0
-    return choose_platform(StoreConfig(platform=tensor.device.type, device_id=tensor.device.index))
+    index = tensor.device.index or 0
+    return choose_platform(for_memory(StoreConfig(), tensor.device.type, index))
 
 
 def event_of(tensor: Any) -> tuple[Any, int]:
     """An event behind the work of the tensor's current stream: the object and its handle."""
     if tensor.device.type == "cpu":
         return None, 0
-    import torch
-
-    event = torch.cuda.Event()
-    event.record()
-    return event, int(event.cuda_event)
+    return mark_current_stream(tensor.device.type, tensor.device.index or 0)

@@ -86,6 +86,20 @@ class LayerTransfer:
         """
         self._tasks[layer].wait(timeout_s)
 
+    def order_layer(self, layer: int, stream: int, timeout_s: float = _TIMEOUT_S) -> None:
+        """Lets a stream of the engine wait for a layer, in the host's place.
+
+        Args:
+            layer: The layer.
+            stream: Handle of the stream, e.g. `torch.cuda.current_stream().cuda_stream`.
+            timeout_s: Seconds until its copies are on the device's own streams.
+
+        Raises:
+            UcmError: Its copies failed so far; what fails later is told by `wait`.
+            Timeout: The time passed.
+        """
+        self._tasks[layer].wait_on_stream(stream, timeout_s)
+
     def wait(self, timeout_s: float = _TIMEOUT_S) -> None:
         """Returns when all layers are complete; raises as `wait_layer`."""
         for task in self._tasks:

@@ -18,10 +18,14 @@ from ucm.integration.vllm.metadata import LoadJob, SaveJob
 from ucm.integration.vllm.settings import Settings
 from ucm.keys import KEY_BYTES, rank_keys, spread
 from ucm.layout import AddressTable, KVLayout
-from ucm.store.streams import mark_current_stream
+from ucm.store.streams import current_stream, mark_current_stream
 
 _log = logging.getLogger("ucm.integration.vllm")
 _SLOT_ALIGN = 4096
+
+
+Mark = tuple[Any, int]
+"""An event of the engine, which is kept until the copies have waited for it, and its handle."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -169,6 +173,7 @@ class RankStore:
         keys: bytes,
         blocks: np.ndarray,
         shards: Sequence[int],
+        after: Mark | None = None,
     ) -> Transfer:
         """Start moving some shards of some blocks.
 
@@ -178,20 +183,43 @@ class RankStore:
             keys: of this rank's parts.
             blocks: vLLM's block ids (n, groups).
             shards: numbers of the shards.
+            after: where the engine's work must have come; to what it has queued now when absent.
 
         Raises:
             UcmError: it could not be started.
         """
         numbers = np.repeat(np.array(shards, dtype=np.uint32), len(blocks))
         addresses = np.concatenate([self.tables[shard].addresses(blocks) for shard in shards])
-        event, handle = (
-            (None, 0)
-            if self._device == "cpu"
-            else mark_current_stream(self._device, self._device_index)
-        )
+        event, handle = after or self.mark()
         now = time.monotonic()
         task = getattr(self._store.native, way)(keys * len(shards), numbers, addresses, handle)
         return Transfer(task, jobs, keys, now, now + self._settings.timeout_s, event)
+
+    def mark(self) -> Mark:
+        """Where the engine's work ends that is queued now."""
+        if self._device == "cpu":
+            return None, 0
+        return mark_current_stream(self._device, self._device_index)
+
+    def order(self, transfer: Transfer) -> bool:
+        """Let the engine's current stream wait for a load, in the host's place.
+
+        The host waits only for data that is not in host memory yet.
+
+        Returns:
+            False: the host itself has to wait until the load is done, because it has failed, or the
+            memory is the host's.
+        """
+        if self._device == "cpu":
+            return False
+        stream = current_stream(self._device, self._device_index)
+        if stream is None:
+            return False
+        try:
+            transfer.task.wait_on_stream(stream, self._settings.timeout_s)
+        except UcmError:
+            return False
+        return True
 
     def remove(self, keys: bytes) -> None:
         """Make sure that blocks whose content is not to be trusted are not there."""

@@ -14,7 +14,7 @@ from ucm.integration.common.fallback import Breaker, Fallback, refused
 from ucm.integration.vllm import compat
 from ucm.integration.vllm.metadata import LoadJob, SaveJob, StepMetadata, WorkerReport
 from ucm.integration.vllm.metrics import StageCounts, Tally
-from ucm.integration.vllm.rank_store import RankStore, Transfer
+from ucm.integration.vllm.rank_store import Mark, RankStore, Transfer
 from ucm.integration.vllm.room import SaveRoom
 from ucm.integration.vllm.settings import Settings
 from ucm.keys import unpack
@@ -163,12 +163,14 @@ class WorkerSide:
 
     # --- loading ---
 
-    def _start_load(self, jobs: Sequence[LoadJob], shards: Sequence[int]) -> Transfer | None:
+    def _start_load(
+        self, jobs: Sequence[LoadJob], shards: Sequence[int], after: Mark | None = None
+    ) -> Transfer | None:
         """Start a load; when that can not be done, all its blocks count as failed."""
         error: Exception = refused("a load")
         if self.store is not None and self._load.allows():
             try:
-                return self.store.start("load", jobs, *self.store.rows(jobs), shards)
+                return self.store.start("load", jobs, *self.store.rows(jobs), shards, after)
             except Exception as cause:  # counted; the engine computes instead
                 self._load.note(cause)
                 error = cause

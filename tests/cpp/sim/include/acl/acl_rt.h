@@ -23,6 +23,7 @@ typedef enum aclrtMemcpyKind {
   ACL_MEMCPY_DEVICE_TO_DEVICE,
 } aclrtMemcpyKind;
 typedef enum aclrtHostRegisterType { ACL_HOST_REGISTER_MAPPED = 0 } aclrtHostRegisterType;
+typedef enum aclrtMemMallocPolicy { ACL_MEM_MALLOC_HUGE_FIRST = 0 } aclrtMemMallocPolicy;
 typedef enum aclrtMemLocationType {
   ACL_MEM_LOCATION_TYPE_HOST = 0,
   ACL_MEM_LOCATION_TYPE_DEVICE,
@@ -52,5 +53,7 @@ aclError aclrtCreateEventExWithFlag(aclrtEvent*, uint32_t);
 aclError aclrtDestroyEvent(aclrtEvent);
 aclError aclrtRecordEvent(aclrtEvent, aclrtStream);
 aclError aclrtSynchronizeEvent(aclrtEvent);
+aclError aclrtMalloc(void**, size_t, aclrtMemMallocPolicy);
+aclError aclrtFree(void*);
 aclError aclrtMemcpyAsync(void*, size_t, const void*, size_t, aclrtMemcpyKind, aclrtStream);
 }
