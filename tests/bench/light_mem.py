@@ -3,6 +3,7 @@
 
     python tests/bench/light_mem.py --folder /some/disk --out tests/bench/results/NAME.json
 
+The file is written after each row, and a row that it has is not taken again (unless --again).
 Each round writes fresh pages over a full store and reads them back with O_DIRECT, between two runs
 of fio with the same page size and depth on the same file system; a ratio is the median over rounds.
 With the original LightMem installed under another name (--original MODULE) it runs the same rounds.
@@ -11,12 +12,9 @@ With the original LightMem installed under another name (--original MODULE) it r
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
 import importlib
-import json
 import os
-import platform
 import random
 import resource
 import shutil
@@ -26,11 +24,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from figures import fio_gbps
+from kept import Kept
 
 # This file must not stand for the package of its name.
 sys.path.remove(str(Path(__file__).resolve().parent))
@@ -373,6 +373,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("transfer", "query", "loop"))
     parser.add_argument("--pages-only", action="store_true", help="leave larger blocks out")
     parser.add_argument("--page-kib", type=int, action="append")
+<<<<<<< HEAD
     parser.add_argument("--merge", action="store_true", help="keep the other rows of --out")
     args = parser.parse_args()
     results: list[dict[str, Any]] = []
@@ -415,6 +416,44 @@ def main() -> None:
         args.out.write_text(json.dumps(report, indent=2) + "\n")
     if args.plot:
         plot(report, args.plot)
+=======
+    parser.add_argument("--minutes", type=float, default=0, help="begin no row after this time")
+    parser.add_argument("--again", action="store_true", help="also rows that the file has")
+    args = parser.parse_args()
+    kept = Kept(args.out, "light_mem.py", args.minutes, args.again)
+    for name, package, measure in wanted_rows(args):
+        rows = kept.take(name, lambda p=package, m=measure: [{"package": p} | m()])
+        if rows:
+            print(table(rows), file=sys.stderr)
+    print(table(kept.results))
+    if kept.left:
+        print(f"not taken for want of time: {', '.join(kept.left)}")
+    if args.plot:
+        plot(kept.results, args.plot)
+
+
+def wanted_rows(
+    args: argparse.Namespace,
+) -> Iterator[tuple[str, str, Callable[[], dict[str, Any]]]]:
+    """Name, package and how to take each row, in order."""
+    sizes = tuple(each << 10 for each in args.page_kib) if args.page_kib else PAGE_SIZES
+    for package in ["light_mem", *([args.original] if args.original else [])]:
+        module = importlib.import_module(package)
+        for page_bytes, block_mb in cases(sizes):
+            if args.only in (None, "transfer") and not (block_mb and args.pages_only):
+                name = f"{package}: pages of {page_bytes >> 10} KiB"
+                name += f" in blocks of {block_mb} MiB" if block_mb else ""
+                yield (
+                    name,
+                    package,
+                    partial(transfer_case, module, args.folder, page_bytes, block_mb, args),
+                )
+        if args.only in (None, "query"):
+            measure = partial(query_case, module, args.folder, args.entries)
+            yield f"{package}: queries", package, measure
+    if args.only in (None, "loop"):
+        yield "light_mem: LightLLM's loop", "light_mem", partial(loop_case, args.folder, 4)
+>>>>>>> fast
 
 
 if __name__ == "__main__":

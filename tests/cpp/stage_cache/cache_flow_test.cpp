@@ -57,6 +57,27 @@ TEST(Cache, LetsATaskLargerThanThePoolFlowThroughIt) {
   EXPECT_GT(cache.metric("ucm_evicted_blocks_total"), 100);
 }
 
+TEST(Cache, SendsSmallBlocksThatWaitedForSlotsDownTogether) {
+  CacheOverMemory cache(cache_options(64), BlockLayout::make({5000}, 1, 0).value());
+  const auto keys = make_keys(0, 640);
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  EXPECT_EQ(cache.below().dumped_rows, 640);
+  EXPECT_LT(cache.below().dumps, 320);
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+}
+
+TEST(Cache, CopiesASmallBatchBeforeTheCallReturns) {
+  CacheOverMemory cache(cache_options(8), BlockLayout::make({5000}, 1, 0).value(),
+                        /*with_next=*/false);
+  const auto keys = make_keys(0, 4);
+  Buffers buffers(cache.layout(), 4);
+  for (size_t i = 0; i < 4; ++i) buffers.fill(i, keys[i], 0);
+  EXPECT_TRUE(cache.store().dump(make_batch(keys, {}, buffers))->done());
+  Buffers back(cache.layout(), 4);
+  EXPECT_TRUE(cache.store().load(make_batch(keys, {}, back))->done());
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(back.wrong_bytes(i, keys[i], 0), 0u);
+}
+
 TEST(Cache, LetsMoreLayerWiseBlocksThanSlotsFlowThroughIt) {
   CacheOverMemory cache(cache_options(4));
   const auto keys = make_keys(0, 30);
