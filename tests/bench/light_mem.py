@@ -349,18 +349,6 @@ def cases(page_sizes: tuple[int, ...]) -> Iterator[tuple[int, int | None]]:
                 yield page_bytes, block_mb
 
 
-def merged(old: list[dict[str, Any]], fresh: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All rows, each measured last: a run may be cut into pieces."""
-    names = ("package", "what", "page_bytes", "block_bytes")
-    rows = {tuple(row.get(name) for name in names): row for row in [*old, *fresh]}
-    order = ["transfer", "query", "LightLLM's loop"]
-    size = ("page_bytes", "block_bytes")
-    return sorted(
-        rows.values(),
-        key=lambda row: (order.index(row["what"]), *(row.get(name, 0) for name in size)),
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="on the disk to be measured")
@@ -373,50 +361,6 @@ def main() -> None:
     parser.add_argument("--only", choices=("transfer", "query", "loop"))
     parser.add_argument("--pages-only", action="store_true", help="leave larger blocks out")
     parser.add_argument("--page-kib", type=int, action="append")
-<<<<<<< HEAD
-    parser.add_argument("--merge", action="store_true", help="keep the other rows of --out")
-    args = parser.parse_args()
-    results: list[dict[str, Any]] = []
-    load = round(os.getloadavg()[0], 1)
-    sizes = tuple(each << 10 for each in args.page_kib) if args.page_kib else PAGE_SIZES
-    for name in ["light_mem", *([args.original] if args.original else [])]:
-        module = importlib.import_module(name)
-        if args.only in (None, "transfer"):
-            for page_bytes, block_mb in cases(sizes):
-                if block_mb is None or not args.pages_only:
-                    row = transfer_case(module, args.folder, page_bytes, block_mb, args)
-                    results.append({"package": name} | row)
-                    print(table(results[-1:]), file=sys.stderr)
-        if args.only in (None, "query"):
-            results.append({"package": name} | query_case(module, args.folder, args.entries))
-    if args.only in (None, "loop"):
-        results.append({"package": "light_mem"} | loop_case(args.folder, 4))
-    for row in results:
-        row["load_average_at_start"] = load
-    if args.merge and args.out.exists():
-        results = merged(json.loads(args.out.read_text())["results"], results)
-    print(table(results))
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python", *sys.argv]),
-        "machine": {
-            "cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(),
-        },
-        "results": results,
-    }  # fmt: skip
-    if args.out:
-        args.out.write_text(json.dumps(report, indent=2) + "\n")
-    if args.plot:
-        plot(report, args.plot)
-=======
     parser.add_argument("--minutes", type=float, default=0, help="begin no row after this time")
     parser.add_argument("--again", action="store_true", help="also rows that the file has")
     args = parser.parse_args()
@@ -429,7 +373,7 @@ def main() -> None:
     if kept.left:
         print(f"not taken for want of time: {', '.join(kept.left)}")
     if args.plot:
-        plot(kept.results, args.plot)
+        plot(kept.report, args.plot)
 
 
 def wanted_rows(
@@ -453,7 +397,6 @@ def wanted_rows(
             yield f"{package}: queries", package, measure
     if args.only in (None, "loop"):
         yield "light_mem: LightLLM's loop", "light_mem", partial(loop_case, args.folder, 4)
->>>>>>> fast
 
 
 if __name__ == "__main__":
