@@ -155,8 +155,9 @@ check_refusals() {
     refused 'PLATFORM=cuda needs the CUDA toolkit 12.0 or newer; .*fake-nvcc is 11.8. Set CUDACXX' -DUCM_PLATFORMS=cuda \
         -DCMAKE_CUDA_COMPILER="$(pwd)/build/fake-nvcc"
     fake_nvcc 12.4
-    refused 'PLATFORM=cuda needs the CUDA toolkit, and .*fake-nvcc compiles nothing' -DUCM_PLATFORMS=cuda \
-        -DCMAKE_CUDA_COMPILER="$(pwd)/build/fake-nvcc"
+    CUDACXX=$(pwd)/build/fake-nvcc
+    export CUDACXX
+    refused 'PLATFORM=cuda needs the CUDA toolkit, and .*fake-nvcc compiles nothing' -DUCM_PLATFORMS=cuda
     rm build/fake-nvcc
 }
 
