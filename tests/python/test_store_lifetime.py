@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_stores import DURABLE, settings
+from small_stores import DURABLE, PIPELINES, settings
 
 from ucm.errors import InvalidArgument
 
@@ -73,6 +73,46 @@ del data
     assert (ended.returncode, ended.stderr) == (0, "")
     again = run("with open_store(config) as store: print(store.lookup([b'a']))", pipeline, tmp_path)
     assert again.stdout == "[True]\n"
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize("sizes", ["known", "unknown"])
+def test_a_forked_child_says_so_and_ends_while_the_parent_goes_on(
+    tmp_path: Path, pipeline: str, sizes: str
+) -> None:
+    done = run(
+        f"""
+import os
+from ucm.errors import Unavailable
+config["buffer_number"] = 4
+if config["store_pipeline"] == "Cache":
+    del config["capacity_bytes"]
+small = np.arange(4096, dtype=np.uint8)
+store = open_store(config)
+if {sizes == "known"}:
+    store.wait(store.dump([b"a"], 0, small))
+child = os.fork()
+if child == 0:
+    for call in (lambda: store.lookup([b"a"]), lambda: store.dump([b"a"], 0, small)):
+        try:
+            call()
+        except Unavailable as error:
+            print("before the process forked" in str(error))
+    with open_store({{"store_pipeline": "Cache", "prefault": False}}) as own:
+        own.wait(own.dump([b"b"], 0, small))
+        print(own.lookup([b"b"]), bool(store.stats()))
+    store.close()
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+store.wait(store.dump([b"b"], 0, small))
+print(store.lookup([b"b"]))
+store.close()
+""",
+        pipeline,
+        tmp_path,
+    )
+    said = "True\nTrue\n[True] True\n7\n[True]\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
 
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])

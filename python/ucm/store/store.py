@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from ucm.config.pipelines import parse_pipeline
 from ucm.errors import InvalidArgument, IoError, NotFound, Unsupported
 from ucm.keys import KEY_BYTES, pack, unpack
 from ucm.metrics import monitor
+from ucm.store.forked import LeftBehind
 from ucm.store.held import HeldBlocks, batch_of, copy_row
 from ucm.store.platform import choose_platform
 from ucm.store.rows import (
@@ -333,6 +335,12 @@ class Store:
 
     # --- inside ---
 
+    def _leave_behind(self) -> None:
+        self._native = LeftBehind(self._native)
+        self._closed = True
+        self._lock = threading.Lock()  # another thread of the parent may have held it
+        self._pending_lock = threading.Lock()
+
     def _open(self, sizes: Sizes | None) -> Any:
         from ucm import _core
 
@@ -469,6 +477,15 @@ class Store:
             rows.shards[rest], np.ascontiguousarray(rows.addresses[rest]), rows.keep, rows.on_host
         )
         return self._submit("dump", b"".join(names[row] for row in rest), others, event)
+
+
+def _leave_all_behind() -> None:
+    for store in monitor.open_stores():
+        if isinstance(store, Store):
+            store._leave_behind()
+
+
+os.register_at_fork(after_in_child=_leave_all_behind)
 
 
 def _pack(ids: Any) -> bytes:

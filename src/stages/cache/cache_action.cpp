@@ -16,6 +16,32 @@ void CacheFlow::act(Work work) {
     }
   }
   for (const auto& [row, status] : work.finished) finish(row, status);
+  for (const Row& row : work.hidden) load_hidden(row);
+}
+
+// What is here of the block may be all that ever comes (a dump that was broken off): it must not
+// hide what the stage below has.
+void CacheFlow::load_hidden(const Row& row) {
+  uint8_t below = 0;
+  const Status asked = parts_.next->lookup({&row.key(), 1}, {&below, 1});
+  Work work;
+  {
+    const Guard guard(this);
+    const uint32_t slot = parts_.slots->find(row.key());
+    if (below != 0 && slot != SlotTable::kNone && parts_.slots->idle(slot)) {
+      parts_.slots->drop(slot);
+    }
+    if (closed_) {
+      work.finished.emplace_back(row, closed_status());
+    } else if (!asked.ok()) {
+      work.finished.emplace_back(row, asked);
+    } else if (below == 0) {
+      work.finished.emplace_back(row, not_stored(row.key()));
+    } else if (!admit(row, &work)) {
+      waiting_.push(row);
+    }
+  }
+  act(std::move(work));
 }
 
 void CacheFlow::submit_copies(const Work& work) {

@@ -122,9 +122,12 @@ bool CacheFlow::admit_load(const Row& row, Work* work) {
     wait_for(row, slot);
     return true;
   }
+  if (slot != SlotTable::kNone && parts_.next && slots.idle(slot)) {
+    work->hidden.push_back(row);
+    return true;
+  }
   if (slot != SlotTable::kNone || !parts_.next) {
-    work->finished.emplace_back(row, make_status(Code::not_found, "cache: block %s is not stored",
-                                                 row.key().prefix().c_str()));
+    work->finished.emplace_back(row, not_stored(row.key()));
     return true;
   }
   slot = acquire(row.key(), SlotState::fetching);

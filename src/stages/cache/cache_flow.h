@@ -26,6 +26,10 @@ inline Status closed_status() {
   return make_status(Code::unavailable, "cache: the store is closed");
 }
 
+inline Status not_stored(const BlockKey& key) {
+  return make_status(Code::not_found, "cache: block %s is not stored", key.prefix().c_str());
+}
+
 // The life of rows inside the Cache. Each event (a call, a copy that ended, a block that arrived
 // from below, a change of a shared pool) is decided under one lock, which fills a Work list, and
 // acted upon after it:
@@ -92,6 +96,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
     std::vector<uint32_t> fetches;
     std::vector<Write> writes;
     std::vector<BlockKey> removals;
+    std::vector<Row> hidden;  // loads of blocks that are here in part, and maybe whole below
     size_t copy_here = 0;  // so many bytes at most may be copied by the thread that acts
   };
   // What the stage below has to say about fetches: a block has come, or a batch is over, whose
@@ -153,6 +158,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void append_pieces(const CopyRow& copy, std::vector<CopyPiece>* pieces) const;
   void submit_fetches(const std::vector<uint32_t>& slots);
   void submit_writes(std::vector<Write> writes);
+  void load_hidden(const Row& row);
   // The pinned slots as a batch for the stage below, counted as open.
   SentBatch describe(const std::vector<uint32_t>& slots);
   void finish(const Row& row, const Status& status);
