@@ -118,21 +118,30 @@ def disk_row(block_bytes: int, args: argparse.Namespace) -> list[Row]:
 
 
 def posix_row(
-    threads: int, depth: int, pack_bytes: int, block_bytes: int, args: argparse.Namespace
-) -> list[Row]:
-    """Posix beside its bare system calls; blocks up to `pack_bytes` share files."""
+    threads: int, depth: int, direct: bool, pack_bytes: int, block_bytes: int,
+    args: argparse.Namespace,
+) -> list[Row]:  # fmt: skip
+    """Posix beside its bare system calls and fio; blocks up to `pack_bytes` share files."""
     blocks = max(8, min(args.posix_blocks, args.total // block_bytes))
+    total = block_bytes * blocks
     with tempfile.TemporaryDirectory(prefix="ucm-figures-", dir=args.folder) as folder:
         words = [
             f"folder={folder}", f"block_bytes={block_bytes}", f"blocks={blocks}",
             f"pack_bytes={pack_bytes}", f"threads={threads}", f"depth={depth}",
-            f"rounds={args.rounds}",
+            f"rounds={args.rounds}", f"direct={int(direct)}",
         ]  # fmt: skip
-        reports = run_figures(args.program, "posix", *words)
-        for side in ("write", "read"):
-            rate = fio_gbps(Path(folder), side, block_bytes, block_bytes * blocks, depth)
-            reports[0][f"fio_{side}_GBps"] = round(rate, 3)
-    return reports
+        before = fio_sides(Path(folder), block_bytes, total, depth)
+        report = run_figures(args.program, "posix", *words)[0]
+        after = fio_sides(Path(folder), block_bytes, total, depth)
+    for side in ("write", "read"):
+        rate = (before[side] + after[side]) / 2
+        report[f"fio_{side}_GBps"] = round(rate, 3)
+        report[f"{side}_over_fio"] = round(report[f"{side}_GBps"] / rate, 3)
+    return [report]
+
+
+def fio_sides(folder: Path, block_bytes: int, total: int, depth: int) -> dict[str, float]:
+    return {side: fio_gbps(folder, side, block_bytes, total, depth) for side in ("write", "read")}
 
 
 def cache_row(block_bytes: int, args: argparse.Namespace) -> list[Row]:
@@ -175,10 +184,13 @@ def wanted_rows(args: argparse.Namespace) -> dict[str, Callable[[], list[Row]]]:
         rows[f"cache {kib} KiB"] = partial(cache_row, size, args)
         rows[f"disk {kib} KiB"] = partial(disk_row, size, args)
         # A batch on four threads, and block after block on one.
-        rows[f"posix {kib} KiB, 4 threads"] = partial(posix_row, 4, 8, 0, size, args)
-        rows[f"posix {kib} KiB, 1 thread"] = partial(posix_row, 1, 1, 0, size, args)
+        rows[f"posix {kib} KiB, 4 threads"] = partial(posix_row, 4, 8, False, 0, size, args)
+        rows[f"posix {kib} KiB, 1 thread"] = partial(posix_row, 1, 1, False, 0, size, args)
         if size <= SMALL:
-            rows[f"posix {kib} KiB, packed"] = partial(posix_row, 4, 8, SMALL, size, args)
+            packed = partial(posix_row, 4, 8)
+            rows[f"posix {kib} KiB, packed"] = partial(packed, False, SMALL, size, args)
+            rows[f"posix {kib} KiB, packed, direct"] = partial(packed, True, SMALL, size, args)
+            rows[f"posix {kib} KiB, direct"] = partial(packed, True, 0, size, args)
     return {name: take for name, take in rows.items() if name.split()[0] in args.only}
 
 

@@ -40,6 +40,8 @@ def values_of(name):
     entry = keys_of(StoreConfig)[name]
     if entry.choices:
         return st.sampled_from(entry.choices)
+    if entry.kind == "bytes" and entry.maximum is not None:
+        return st.integers(int(entry.minimum), int(entry.maximum))
     return _VALUES[entry.kind]
 
 

@@ -165,7 +165,8 @@ def _quotas(value: Any) -> tuple[str, ...]:
             ) from None
     if shares > 100:
         raise Mismatch(f"the shares are {shares:g}% together, more than 100%")
-    return tuple(entries)
+    # A mapping has no order.
+    return tuple(sorted(entries))
 
 
 _KINDS: dict[str, Callable[[Any], Any]] = {
