@@ -138,6 +138,27 @@ TEST_F(PageServiceFaultTest, closing_aborts_what_a_slow_disk_does_not_finish_in_
   EXPECT_EQ(finished(late), 0u);
 }
 
+TEST_F(PageServiceFaultTest, a_folder_given_up_on_is_free_once_the_disk_has_answered) {
+  open(service_options());
+  const auto keys = make_keys(0, 2);
+  fill(0, keys);
+  io::FaultRule slow = rule(Operation::write, 0, 1500);
+  slow.path += "/pages/seg-";
+  io::set_faults({slow});
+  const PageTaskPtr dump = start(Direction::dump, keys, 0);
+  ASSERT_TRUE(wait([&] { return dump->data_safe(); }));
+  service_->close(std::chrono::milliseconds(0));
+  EXPECT_TRUE(dump->ready());
+  service_.reset();
+  const PageTensor tensor{tensor_.data(), kPages, test::kPageBytes};
+  EXPECT_EQ(PageService::open(service_options(), tensor).status().code(), Code::unavailable);
+  EXPECT_TRUE(wait([&] {
+    auto opened = PageService::open(service_options(), tensor);
+    if (opened.ok()) service_ = std::move(opened).value();
+    return opened.ok();
+  }));
+}
+
 TEST_F(PageServiceFaultTest, a_folder_that_can_not_be_written_is_refused_at_open) {
   io::set_faults({rule(Operation::mkdir, EROFS)});
   const auto opened =
