@@ -97,7 +97,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
     std::vector<Write> writes;
     std::vector<BlockKey> removals;
     std::vector<Row> hidden;  // loads of blocks that are here in part, and maybe whole below
-    size_t copy_here = 0;  // so many bytes at most may be copied by the thread that acts
+    size_t copy_here = 0;     // so many bytes at most may be copied by the thread that acts
   };
   // What the stage below has to say about fetches: a block has come, or a batch is over, whose
   // slots were kept pinned for it.
