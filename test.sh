@@ -19,7 +19,8 @@ usage: ./test.sh [PART [SIZE]...]
   tsan      the C++ tests with the thread sanitizer
   light_mem a thousand processes that write, read, abort and are killed on one folder; every byte is checked
   platforms the configure errors of every platform; the sources of all platforms against the vendors' headers (CUDA 12.9,
-            ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module with nvcc, loaded without a driver
+            ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module with nvcc, loaded without a driver;
+            the package for CUDA in an empty environment, its tests on host memory, ucm doctor
   arm64     the core cross-built for aarch64; under qemu the tests of the rooms where the processor makes a
             difference, and with 64 KiB pages those that depend on pages; ARM64_ROOMS=all runs all C++ tests both ways
   image     as root: the steps of the CPU Dockerfile in a chroot that debootstrap makes; IMAGE_WORDS are more words
