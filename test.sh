@@ -18,6 +18,8 @@ usage: ./test.sh [PART [SIZE]...]
   asan      the C++ tests with the address and undefined-behaviour sanitizers
   tsan      the C++ tests with the thread sanitizer
   light_mem a thousand processes that write, read, abort and are killed on one folder; every byte is checked
+  huge_pages  memory on reserved huge pages, with enough and with too few of them: reserves 64 MiB (as root) and
+            gives them back
   platforms the configure errors of every platform; the sources of all platforms against the vendors' headers (CUDA 12.9,
             ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module with nvcc, loaded without a driver;
             the package for CUDA in an empty environment, its tests on host memory, ucm doctor
@@ -98,6 +100,20 @@ run_kills() {
     export UCM_KILLS UCM_PLATFORM_DIR
     build/ci/tests/cpp/stage_cache/ucm_stage_cache_test --gtest_filter='Shared*ill*'
     build/ci/tests/cpp/pipeline/ucm_pipeline_test --gtest_filter='DirectoryShare*illed*'
+}
+
+# Everything that shares memory, with enough reserved huge pages, with too few and with none.
+run_huge_pages() {
+    knob=/proc/sys/vm/nr_hugepages
+    before=$(cat "$knob")
+    # shellcheck disable=SC2064
+    trap "echo $before >$knob" EXIT
+    for pages in 32 5 0; do
+        echo "$pages" >"$knob"
+        say "reserved: $(cat "$knob") huge pages, $pages were asked for"
+        UCM_PLATFORM_DIR=build/dev/lib build/dev/tests/cpp/host_pages/ucm_host_pages_test
+        UCM_PLATFORM_DIR=build/dev/lib build/dev/tests/cpp/memory/ucm_memory_test
+    done
 }
 
 # A program outside the tree that knows only the installed package.
@@ -297,6 +313,11 @@ part_light_mem() {
         --lives 1000 --folder "$UCM_CACHE"
 }
 
+part_huge_pages() {
+    step "C++: build (dev)" build_cpp dev
+    step "huge pages" run_huge_pages
+}
+
 part_platforms() {
     need_venv
     need_vendor_headers
@@ -367,7 +388,7 @@ main() {
     parts=
     for part in "${@:-default}"; do
         case $part in
-            lint | cpp | python | engines | asan | tsan | crash | kills | fuzz | soak | light_mem | platforms | arm64 | image | bench | peers)
+            lint | cpp | python | engines | asan | tsan | crash | kills | fuzz | soak | light_mem | huge_pages | platforms | arm64 | image | bench | peers)
                 parts="$parts $part"
                 ;;
             [0-9]*)

@@ -16,11 +16,12 @@
 namespace ucm {
 
 struct HostPagesOptions {
-  std::string name;                // letters, digits, '-', '_' and '.'; processes meet by it
-  uint32_t pages = 0;              // `attach` takes it from who created them
-  size_t page_bytes = 0;           // 0: the index alone; `attach` only asks whether it is 0
-  bool huge_pages = true;          // reserved huge pages -> transparent ones -> plain ones
-  bool numa_interleave = false;    // over all nodes; else near the device where there is one
+  std::string name;        // letters, digits, '-', '_' and '.'; processes meet by it
+  uint32_t pages = 0;      // `attach` takes it from who created them
+  size_t page_bytes = 0;   // 0: the index alone; `attach` only asks whether it is 0
+  bool huge_pages = true;  // reserved huge pages -> transparent ones -> plain ones
+  // Over all nodes; else near the device where there is one. `attach` does as who created them.
+  bool numa_interleave = false;
   std::shared_ptr<Device> device;  // registers the memory of this process's mapping; may be null
 };
 

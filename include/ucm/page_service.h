@@ -15,7 +15,7 @@
 #include "ucm/status.h"
 
 // Pages of one caller's tensor to and from a page store, block by block: what LightLLM's third
-// level does. docs/light_mem.md describes the folder.
+// level does. docs/lightllm.md describes the folder.
 namespace ucm {
 
 // The caller's memory: `pages` rows of `page_bytes`, one behind the other. Any alignment.

@@ -77,6 +77,7 @@ struct PageStoreStats {
   uint64_t blocks = 0;
   uint64_t evicted = 0;
   uint64_t transfers_under_way = 0;
+  uint64_t memory_bytes = 0;  // of the index, mapped, and of the eviction policy, at full capacity
   std::map<std::string, uint64_t> dropped;  // by cause
   bool direct = false;
   std::string engine;  // "io_uring", "threads", "" before the first transfer

@@ -20,6 +20,7 @@ KEY_BYTES = 16
 KEY_VERSION = 1
 """Part of every derived key. A change of any rule in this file raises it."""
 
+_ONE_LENGTH = frozenset((KEY_BYTES,))
 _TOKEN = "I"  # uint32: every vocabulary fits, and packing a list of int is fastest this way
 _TOKEN_BYTES = 4
 _EXTRA_MARK = b"\xff\xff\xff\xff"  # no token id: the bytes of extras follow it
@@ -102,7 +103,7 @@ def pack(ids: Sequence[bytes]) -> bytes:
         ``len(ids) * 16`` bytes.
     """
     joined = b"".join(ids)
-    if len(joined) == KEY_BYTES * len(ids) and all(len(key) == KEY_BYTES for key in ids):
+    if len(joined) == KEY_BYTES * len(ids) and _ONE_LENGTH.issuperset(map(len, ids)):
         return joined
     return b"".join([fold(block_id) for block_id in ids])
 

@@ -43,8 +43,8 @@ class PinnedMemoryPool:
         self._in_use = 0
         self._peak = 0
         if initial_size:
-            size = size_class(initial_size)
-            self._free[size] = [self._take(min(size, max_size))]
+            size = min(size_class(initial_size), max_size)
+            self._free[size] = [self._take(size)]
 
     @classmethod
     def get_instance(cls) -> PinnedMemoryPool:
@@ -68,7 +68,8 @@ class PinnedMemoryPool:
         """
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InvalidArgument(f"a buffer has 1 byte or more, not {size!r}")
-        wanted = size_class(size)
+        # Of a pool that is smaller than the class, the whole pool.
+        wanted = max(size, min(size_class(size), self.max_size))
         with self._lock:
             idle = self._free.get(wanted)
             whole = idle.pop() if idle else self._grow(wanted)

@@ -160,6 +160,9 @@ class CUDATransport:
             flat.copy_(src.view(-1).view(self._torch.uint8), non_blocking=True)
             event = cuda.Event()
             event.record(chosen)
+        for each in (src, dst):
+            if each.is_cuda:  # dropped by the caller, its memory waits for the copy
+                each.record_stream(chosen)
         return TransferTask(source.address, target.address, source.nbytes, chosen, event)
 
     def d2h(self, src: Any, dst: Any, stream: Any = None) -> TransferTask:

@@ -12,6 +12,10 @@
 
 namespace ucm::base {
 
+// The fingerprint that a slot which a policy knows was inserted with: an owner that keeps the keys
+// of its slots saves the policy's memory for it.
+using FingerprintOf = std::function<uint64_t(uint32_t slot)>;
+
 // Decides which slot of a fixed set leaves next. Slots are numbers from 0 to capacity - 1; the
 // policy knows them only after `insert`. Not thread-safe: the owner's lock guards it.
 class EvictionPolicy {
@@ -28,15 +32,18 @@ class EvictionPolicy {
 
 // "lru", "arc", "lru2", "s3fifo", "auto"; invalid_argument names them. out_of_memory.
 Result<std::unique_ptr<EvictionPolicy>> make_eviction_policy(std::string_view name,
-                                                             uint32_t capacity);
+                                                             uint32_t capacity,
+                                                             FingerprintOf owner = {});
 // The same over memory of the caller, 8-byte aligned, which holds all that the policy knows, as
 // plain numbers: zeroed memory is an empty policy, and other processes may attach to the same
 // memory; one calls at a time.
 Result<std::unique_ptr<EvictionPolicy>> attach_eviction_policy(std::string_view name,
                                                                uint32_t capacity,
                                                                std::span<std::byte> state);
-// How much memory that is. At most 32 bytes a slot, and 192 KiB more below 32,768 slots.
-Result<size_t> eviction_state_bytes(std::string_view name, uint32_t capacity);
+// How much memory that is, where the owner tells the fingerprints: at most 19 bytes a slot, and
+// 160 KiB more below 131,072 slots. Where it does not, 4 bytes a slot more.
+Result<size_t> eviction_state_bytes(std::string_view name, uint32_t capacity,
+                                    bool owner_tells = false);
 
 std::span<const std::string_view> eviction_policy_names();
 

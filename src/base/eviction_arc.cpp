@@ -2,11 +2,12 @@
 #include "base/eviction_arc.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ucm::base {
 
-ArcPolicy::ArcPolicy(uint32_t capacity, StateArena& arena)
-    : queues_(capacity, capacity + 1, arena), state_(arena.take<State>(1)) {}
+ArcPolicy::ArcPolicy(uint32_t capacity, StateArena& arena, FingerprintOf owner)
+    : queues_(capacity, capacity + 1, arena, std::move(owner)), state_(arena.take<State>(1)) {}
 
 void ArcPolicy::insert(uint32_t slot, uint64_t fingerprint) {
   erase(slot);
@@ -21,7 +22,7 @@ void ArcPolicy::insert(uint32_t slot, uint64_t fingerprint) {
 }
 
 void ArcPolicy::touch(uint32_t slot) {
-  if (queues_.lists().linked(slot)) queues_.move(kOften, slot);
+  if (queues_.holds(slot)) queues_.move(kOften, slot);
 }
 
 std::optional<uint32_t> ArcPolicy::evict(const std::function<bool(uint32_t)>& evictable) {
@@ -32,8 +33,7 @@ std::optional<uint32_t> ArcPolicy::evict(const std::function<bool(uint32_t)>& ev
 
 std::optional<uint32_t> ArcPolicy::evict_from(uint16_t list,
                                               const std::function<bool(uint32_t)>& evictable) {
-  const SlotLists& lists = queues_.lists();
-  for (uint32_t slot = lists.oldest(list); slot != SlotLists::kNone; slot = lists.newer(slot)) {
+  for (uint32_t slot = queues_.oldest(list); slot != SlotLists::kNone; slot = queues_.newer(slot)) {
     if (!evictable(slot)) continue;
     queues_.leave(slot, true);
     state_->target = std::min(state_->target, queues_.full());

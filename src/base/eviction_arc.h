@@ -7,10 +7,10 @@ namespace ucm::base {
 
 // Adaptive replacement (Megiddo and Modha, FAST 2003): one list of slots used once, one of slots
 // used more often, and a target for the size of the first that ghosts of both move. The target
-// moves when a ghost comes back, after the victim left. 18 bytes a slot.
+// moves when a ghost comes back, after the victim left. 12 bytes a slot, and the fingerprints.
 class ArcPolicy : public EvictionPolicy {
  public:
-  ArcPolicy(uint32_t capacity, StateArena& arena);
+  ArcPolicy(uint32_t capacity, StateArena& arena, FingerprintOf owner = {});
   void insert(uint32_t slot, uint64_t fingerprint) override;
   void touch(uint32_t slot) override;
   void erase(uint32_t slot) override { queues_.erase(slot); }

@@ -2,13 +2,14 @@
 #include "base/eviction_auto.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ucm::base {
 namespace {
 
 // Small caches sample more of their keys, so that a shadow stays large enough to be like the whole.
 constexpr uint32_t kShadowSlots = 1024;
-constexpr unsigned kMostSampleBits = 6;
+constexpr unsigned kMostSampleBits = 7;
 constexpr uint32_t kSamplesPerComparison = 64;
 // Half of the weight is on the last 4,400 samples.
 constexpr double kFade = 0.99;
@@ -25,13 +26,13 @@ unsigned sample_bits(uint32_t capacity) {
 
 }  // namespace
 
-AutoPolicy::AutoPolicy(uint32_t capacity, StateArena& arena)
+AutoPolicy::AutoPolicy(uint32_t capacity, StateArena& arena, FingerprintOf owner)
     : sample_bits_(sample_bits(capacity)),
       shadow_slots_(std::max(1u, capacity >> sample_bits_)),
       state_(arena.take<State>(1)),
-      slots_(capacity, arena),
+      slots_(capacity, arena, std::move(owner)),
       lru_(shadow_slots_, arena),
-      lru2_(shadow_slots_, arena),
+      lru2_(shadow_slots_, arena, [this](uint32_t slot) { return lru2_shadow_.fingerprint(slot); }),
       lru_shadow_(shadow_slots_, lru_, arena),
       lru2_shadow_(shadow_slots_, lru2_, arena) {}
 
@@ -39,7 +40,7 @@ void AutoPolicy::insert(uint32_t slot, uint64_t fingerprint) {
   erase(slot);
   if (state_->begun == 0) {
     // Until lru2 is better.
-    slots_.reorder(Lru2Policy::Order::last_use);
+    slots_.follow(Lru2Policy::Order::last_use);
     state_->begun = 1;
   }
   ++state_->held;
@@ -85,8 +86,8 @@ void AutoPolicy::use(uint32_t fingerprint) {
 
 void AutoPolicy::compare() {
   const double lead = state_->hits[1] - state_->hits[0] * (1 + kLeastLeadShare);
-  if (lead > kLeastLead) slots_.reorder(Lru2Policy::Order::two_uses);
-  if (lead < 0) slots_.reorder(Lru2Policy::Order::last_use);
+  if (lead > kLeastLead) slots_.follow(Lru2Policy::Order::two_uses);
+  if (lead < 0) slots_.follow(Lru2Policy::Order::last_use);
   for (double& hits : state_->hits) hits *= kFade;
 }
 

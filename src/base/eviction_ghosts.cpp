@@ -14,13 +14,13 @@ uint32_t spread(uint32_t fingerprint, uint32_t count) {
   return static_cast<uint32_t>(((mixed(fingerprint) >> 32) * count) >> 32);
 }
 
-// From bits that do not choose the line.
-uint16_t tag_of(uint32_t fingerprint) {
-  const auto tag = static_cast<uint16_t>(mixed(fingerprint) >> 24);
-  return tag == 0 ? uint16_t{0xFFFF} : tag;
-}
-
 }  // namespace
+
+// From bits that do not choose the line.
+uint16_t GhostTable::tag_of(uint32_t fingerprint) {
+  const auto tag = static_cast<uint16_t>((mixed(fingerprint) >> 24) & kTagMask);
+  return tag == 0 ? static_cast<uint16_t>(kTagMask) : tag;
+}
 
 GhostTable::GhostTable(uint32_t ghosts, StateArena& arena)
     : lines_(std::max(1u, (ghosts + kLine - 1) / kLine)),
@@ -33,7 +33,7 @@ GhostTable::Ghost* GhostTable::line(uint32_t fingerprint) const {
 
 uint32_t GhostTable::find_in(const Ghost* line, uint16_t tag) const {
   uint32_t place = 0;
-  while (place < places_ && line[place].tag != tag) ++place;
+  while (place < places_ && line[place].tag() != tag) ++place;
   return place;
 }
 
@@ -46,14 +46,14 @@ std::optional<uint16_t> GhostTable::find(uint32_t fingerprint) const {
   const Ghost* const ghosts = line(fingerprint);
   const uint32_t place = find_in(ghosts, tag_of(fingerprint));
   if (place == places_) return std::nullopt;
-  return ghosts[place].number;
+  return ghosts[place].number();
 }
 
 std::optional<uint16_t> GhostTable::take(uint32_t fingerprint) {
   Ghost* const ghosts = line(fingerprint);
   const uint32_t place = find_in(ghosts, tag_of(fingerprint));
   if (place == places_) return std::nullopt;
-  const uint16_t number = ghosts[place].number;
+  const uint16_t number = ghosts[place].number();
   remove(ghosts, place);
   return number;
 }
@@ -62,8 +62,10 @@ std::optional<uint16_t> GhostTable::push(uint32_t fingerprint, uint16_t number) 
   Ghost* const ghosts = line(fingerprint);
   const Ghost last = ghosts[places_ - 1];
   std::copy_backward(ghosts, ghosts + places_ - 1, ghosts + places_);
-  ghosts[0] = {tag_of(fingerprint), number};
-  return last.tag == 0 ? std::nullopt : std::optional<uint16_t>(last.number);
+  const uint32_t ghost = tag_of(fingerprint) | uint32_t{number} << 14;
+  ghosts[0] = {{static_cast<uint8_t>(ghost), static_cast<uint8_t>(ghost >> 8),
+                static_cast<uint8_t>(ghost >> 16)}};
+  return last.tag() == 0 ? std::nullopt : std::optional<uint16_t>(last.number());
 }
 
 uint32_t GhostTable::trim(uint32_t fingerprint, uint16_t number, uint32_t limit) {
@@ -71,8 +73,8 @@ uint32_t GhostTable::trim(uint32_t fingerprint, uint16_t number, uint32_t limit)
   const uint32_t share = (limit + lines_ - 1) / lines_;
   uint32_t kept = 0;
   uint32_t left = 0;
-  for (uint32_t place = 0; place < places_ && ghosts[place].tag != 0;) {
-    if (ghosts[place].number != number || ++kept <= share) {
+  for (uint32_t place = 0; place < places_ && ghosts[place].tag() != 0;) {
+    if (ghosts[place].number() != number || ++kept <= share) {
       ++place;
       continue;
     }

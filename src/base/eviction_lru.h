@@ -11,7 +11,8 @@ namespace ucm::base {
 // Least recently used: one list of slots. 8 bytes a slot.
 class LruPolicy : public EvictionPolicy {
  public:
-  LruPolicy(uint32_t capacity, StateArena& arena) : lists_(capacity, 1, arena) {}
+  LruPolicy(uint32_t capacity, StateArena& arena, const FingerprintOf& = {})
+      : lists_(capacity, 1, arena) {}
   void insert(uint32_t slot, uint64_t fingerprint) override;
   void touch(uint32_t slot) override;
   void erase(uint32_t slot) override;

@@ -27,26 +27,30 @@ struct OwnState {
 template <typename Policy>
 class Placed final : private OwnState, public Policy {
  public:
-  Placed(uint32_t capacity, StateMemory own, std::byte* state)
-      : OwnState{std::move(own), StateArena(state)}, Policy(capacity, this->arena) {}
+  Placed(uint32_t capacity, StateMemory own, std::byte* state, FingerprintOf owner)
+      : OwnState{std::move(own), StateArena(state)},
+        Policy(capacity, this->arena, std::move(owner)) {}
 };
 
 struct Maker {
   std::string_view name;
-  std::unique_ptr<EvictionPolicy> (*make)(uint32_t capacity, StateMemory memory, std::byte* state);
-  size_t (*bytes)(uint32_t capacity);
+  std::unique_ptr<EvictionPolicy> (*make)(uint32_t capacity, StateMemory memory, std::byte* state,
+                                          FingerprintOf owner);
+  size_t (*bytes)(uint32_t capacity, bool owner_tells);
 };
 
 template <typename Policy>
 constexpr Maker maker(std::string_view name) {
   return {name,
-          [](uint32_t capacity, StateMemory memory, std::byte* state) {
-            return std::unique_ptr<EvictionPolicy>(
-                std::make_unique<Placed<Policy>>(capacity, std::move(memory), state));
+          [](uint32_t capacity, StateMemory memory, std::byte* state, FingerprintOf owner) {
+            return std::unique_ptr<EvictionPolicy>(std::make_unique<Placed<Policy>>(
+                capacity, std::move(memory), state, std::move(owner)));
           },
-          [](uint32_t capacity) {
+          [](uint32_t capacity, bool owner_tells) {
             StateArena counted(nullptr);
-            const Policy policy(capacity, counted);
+            FingerprintOf owner;
+            if (owner_tells) owner = [](uint32_t) { return uint64_t{0}; };
+            const Policy policy(capacity, counted, std::move(owner));
             return counted.used();
           }};
 }
@@ -76,36 +80,37 @@ Result<const Maker*> find_maker(std::string_view name, uint32_t capacity) {
 
 std::span<const std::string_view> eviction_policy_names() { return kNames; }
 
-Result<size_t> eviction_state_bytes(std::string_view name, uint32_t capacity) {
+Result<size_t> eviction_state_bytes(std::string_view name, uint32_t capacity, bool owner_tells) {
   UCM_TRY_ASSIGN(const Maker* found, find_maker(name, capacity));
-  return found->bytes(capacity);
+  return found->bytes(capacity, owner_tells);
 }
 
 Result<std::unique_ptr<EvictionPolicy>> make_eviction_policy(std::string_view name,
-                                                             uint32_t capacity) {
+                                                             uint32_t capacity,
+                                                             FingerprintOf owner) {
   UCM_TRY_ASSIGN(const Maker* found, find_maker(name, capacity));
-  const size_t bytes = found->bytes(capacity);
+  const size_t bytes = found->bytes(capacity, owner != nullptr);
   StateMemory memory(static_cast<std::byte*>(std::calloc(bytes, 1)));
   if (memory == nullptr) {
     return make_status(Code::out_of_memory, "eviction_policy: %zu bytes for %u slots", bytes,
                        capacity);
   }
   std::byte* const state = memory.get();
-  return found->make(capacity, std::move(memory), state);
+  return found->make(capacity, std::move(memory), state, std::move(owner));
 }
 
 Result<std::unique_ptr<EvictionPolicy>> attach_eviction_policy(std::string_view name,
                                                                uint32_t capacity,
                                                                std::span<std::byte> state) {
   UCM_TRY_ASSIGN(const Maker* found, find_maker(name, capacity));
-  const size_t bytes = found->bytes(capacity);
+  const size_t bytes = found->bytes(capacity, false);
   const bool aligned = reinterpret_cast<uintptr_t>(state.data()) % alignof(uint64_t) == 0;
   if (state.size() < bytes || !aligned) {
     return make_status(Code::invalid_argument,
                        "eviction_policy: %zu bytes of memory for %zu, aligned to 8", state.size(),
                        bytes);
   }
-  return found->make(capacity, nullptr, state.data());
+  return found->make(capacity, nullptr, state.data(), {});
 }
 
 }  // namespace ucm::base

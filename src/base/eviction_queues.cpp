@@ -3,11 +3,12 @@
 
 namespace ucm::base {
 
-TwoQueues::TwoQueues(uint32_t capacity, uint32_t ghosts, StateArena& arena)
+TwoQueues::TwoQueues(uint32_t capacity, uint32_t ghosts, StateArena& arena, FingerprintOf owner)
     : capacity_(capacity),
       state_(arena.take<State>(1)),
       lists_(capacity, 2, arena),
-      fingerprints_(arena.take<uint32_t>(capacity)),
+      queue_(arena.take<uint8_t>(capacity)),
+      fingerprints_(capacity, std::move(owner), arena),
       table_(ghosts, arena) {}
 
 void TwoQueues::forget_ghost(uint32_t fingerprint) {
@@ -15,21 +16,31 @@ void TwoQueues::forget_ghost(uint32_t fingerprint) {
 }
 
 void TwoQueues::push(uint16_t queue, uint32_t slot, uint32_t fingerprint) {
-  fingerprints_[slot] = fingerprint;
+  fingerprints_.set(slot, fingerprint);
+  queue_[slot] = static_cast<uint8_t>(queue + 1);
+  lists_.push_newest(queue, slot);
+}
+
+void TwoQueues::move(uint16_t queue, uint32_t slot) {
+  erase(slot);
+  queue_[slot] = static_cast<uint8_t>(queue + 1);
   lists_.push_newest(queue, slot);
 }
 
 void TwoQueues::erase(uint32_t slot) {
-  if (lists_.linked(slot)) lists_.remove(slot);
+  if (!holds(slot)) return;
+  lists_.remove(static_cast<uint16_t>(queue_[slot] - 1), slot);
+  queue_[slot] = 0;
 }
 
 void TwoQueues::leave(uint32_t slot, bool remembered) {
   state_->full = resident();
-  const uint16_t queue = lists_.list_of(slot);
-  lists_.remove(slot);
+  const auto queue = static_cast<uint16_t>(queue_[slot] - 1);
+  erase(slot);
   if (!remembered) return;
-  forget_ghost(fingerprints_[slot]);
-  if (const auto left = table_.push(fingerprints_[slot], queue)) --state_->ghosts[*left];
+  const uint32_t key = fingerprint(slot);
+  forget_ghost(key);
+  if (const auto left = table_.push(key, queue)) --state_->ghosts[*left];
   ++state_->ghosts[queue];
 }
 

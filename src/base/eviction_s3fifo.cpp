@@ -2,11 +2,12 @@
 #include "base/eviction_s3fifo.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ucm::base {
 
-S3FifoPolicy::S3FifoPolicy(uint32_t capacity, StateArena& arena)
-    : queues_(capacity, capacity, arena), uses_(arena.take<uint8_t>(capacity)) {}
+S3FifoPolicy::S3FifoPolicy(uint32_t capacity, StateArena& arena, FingerprintOf owner)
+    : queues_(capacity, capacity, arena, std::move(owner)), uses_(arena.take<uint8_t>(capacity)) {}
 
 void S3FifoPolicy::insert(uint32_t slot, uint64_t fingerprint) {
   erase(slot);
@@ -18,7 +19,7 @@ void S3FifoPolicy::insert(uint32_t slot, uint64_t fingerprint) {
 }
 
 void S3FifoPolicy::touch(uint32_t slot) {
-  if (queues_.lists().linked(slot) && uses_[slot] < kMostUses) ++uses_[slot];
+  if (queues_.holds(slot) && uses_[slot] < kMostUses) ++uses_[slot];
 }
 
 std::optional<uint32_t> S3FifoPolicy::evict(const std::function<bool(uint32_t)>& evictable) {
@@ -33,10 +34,9 @@ std::optional<uint32_t> S3FifoPolicy::evict(const std::function<bool(uint32_t)>&
 }
 
 std::optional<uint32_t> S3FifoPolicy::evict_small(const std::function<bool(uint32_t)>& evictable) {
-  const SlotLists& lists = queues_.lists();
   uint32_t next = SlotLists::kNone;
-  for (uint32_t slot = lists.oldest(kSmall); slot != SlotLists::kNone; slot = next) {
-    next = lists.newer(slot);
+  for (uint32_t slot = queues_.oldest(kSmall); slot != SlotLists::kNone; slot = next) {
+    next = queues_.newer(slot);
     if (uses_[slot] >= kPromotingUses) {
       uses_[slot] = 0;
       queues_.move(kMain, slot);
@@ -52,12 +52,11 @@ std::optional<uint32_t> S3FifoPolicy::evict_small(const std::function<bool(uint3
 }
 
 std::optional<uint32_t> S3FifoPolicy::evict_main(const std::function<bool(uint32_t)>& evictable) {
-  const SlotLists& lists = queues_.lists();
   // Each round takes one use from every slot, so what can leave does in the last one.
   for (uint8_t round = 0; round <= kMostUses; ++round) {
-    uint32_t slot = lists.oldest(kMain);
-    for (uint32_t left = lists.size(kMain); left > 0; --left) {
-      const uint32_t next = lists.newer(slot);
+    uint32_t slot = queues_.oldest(kMain);
+    for (uint32_t left = queues_.size(kMain); left > 0; --left) {
+      const uint32_t next = queues_.newer(slot);
       if (uses_[slot] > 0) {
         --uses_[slot];
         queues_.move(kMain, slot);

@@ -7,10 +7,10 @@ namespace ucm::base {
 
 // S3-FIFO (Yang et al., SOSP 2023): new slots pass a small queue, a tenth of the slots in use; who
 // was used there goes on to the main queue, who was not leaves and is remembered, so that it comes
-// back to the main queue. A use only counts. 19 bytes a slot.
+// back to the main queue. A use only counts. 13 bytes a slot, and the fingerprints.
 class S3FifoPolicy : public EvictionPolicy {
  public:
-  S3FifoPolicy(uint32_t capacity, StateArena& arena);
+  S3FifoPolicy(uint32_t capacity, StateArena& arena, FingerprintOf owner = {});
   void insert(uint32_t slot, uint64_t fingerprint) override;
   void touch(uint32_t slot) override;
   void erase(uint32_t slot) override { queues_.erase(slot); }

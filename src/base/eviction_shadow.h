@@ -16,6 +16,8 @@ class ShadowCache {
   // A use of a block, by its short fingerprint. Whether it was here; it is now.
   bool use(uint32_t fingerprint);
   void forget(uint32_t fingerprint);
+  // Of a slot that the policy knows.
+  uint32_t fingerprint(uint32_t slot) const { return table_.fingerprint(slot); }
   // The cache shrinks or grows to so many slots, at most as many as it was made with.
   void resize(uint32_t slots);
 

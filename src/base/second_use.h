@@ -11,7 +11,7 @@
 namespace ucm::base {
 
 // Who asks for a place: admitted from the second time on, as long as the first one is remembered.
-// As many are as there are slots, in 4 bytes each. Not thread-safe.
+// As many are as there are slots, in 3 bytes each. Not thread-safe.
 class SecondUse {
  public:
   explicit SecondUse(uint32_t slots)
@@ -25,6 +25,7 @@ class SecondUse {
     (void)seen_.push(key, 0);
     return false;
   }
+  size_t bytes() const { return memory_.size() * sizeof(uint64_t); }
 
  private:
   static size_t bytes(uint32_t slots) {

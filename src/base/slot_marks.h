@@ -33,6 +33,7 @@ class SlotMarks {
     marks_[slot] = false;
   }
   uint64_t size() const { return size_; }
+  uint64_t bytes() const { return marks_.capacity() / 8; }
 
  private:
   std::vector<bool> marks_;

@@ -27,11 +27,19 @@ size_t file_page_bytes(int descriptor) {
   return ::fstatfs(descriptor, &system) == 0 ? static_cast<size_t>(system.f_bsize) : kAlign;
 }
 
-// Shared memory keeps its placement with the file, so the maker's choice holds for everybody.
+constexpr unsigned long kNodeBits = 1024;  // more than any kernel has
+
+// Plain shared memory keeps its placement with the file; reserved huge pages only know that of the
+// mapping through which they are first touched. So every mapping is spread.
 void spread_over_nodes(std::byte* data, size_t bytes) {
   constexpr int kInterleave = 3;         // MPOL_INTERLEAVE
-  const unsigned long all_nodes = ~0ul;  // the kernel takes those that exist and are allowed
-  if (::syscall(SYS_mbind, data, bytes, kInterleave, &all_nodes, 64ul, 0ul) != 0) {
+  constexpr unsigned long kAllowed = 4;  // MPOL_F_MEMS_ALLOWED
+  // A kernel refuses nodes that it can not have, so it is asked for those it has.
+  unsigned long nodes[kNodeBits / 64] = {};
+  const bool spread =
+      ::syscall(SYS_get_mempolicy, nullptr, nodes, kNodeBits, nullptr, kAllowed) == 0 &&
+      ::syscall(SYS_mbind, data, bytes, kInterleave, nodes, kNodeBits, 0ul) == 0;
+  if (!spread) {
     log(LogLevel::warning, "host pages: not spread over the NUMA nodes: %s", std::strerror(errno));
   }
 }
@@ -44,7 +52,6 @@ Result<std::unique_ptr<PageMemory>> PageMemory::make(size_t bytes,
   Status status = options.huge_pages ? memory->create(bytes, /*reserved_pages=*/true)
                                      : make_status(Code::unsupported, "not asked for");
   if (!status.ok()) UCM_TRY(memory->create(bytes, /*reserved_pages=*/false));
-  if (options.numa_interleave) spread_over_nodes(memory->data_, memory->bytes_);
   UCM_TRY(memory->equip(options));
   return memory;
 }
@@ -103,6 +110,10 @@ Status PageMemory::equip(const HostPagesOptions& options) {
   wanted.bytes = bytes_;
   wanted.huge_pages = options.huge_pages;
   wanted.device = options.device;
+  // Of several devices none draws to itself what is spread for all of them.
+  wanted.place = !options.numa_interleave;
+  spread_ = options.numa_interleave;
+  if (spread_) spread_over_nodes(data_, bytes_);
   UCM_TRY_ASSIGN(region_, memory::Region::over(data_, wanted));
   page_bytes_ = std::max(file_page_bytes(descriptor()), region_->page_bytes());
   return {};

@@ -25,6 +25,7 @@ class PageMemory {
   std::byte* data() const { return data_; }
   int descriptor() const { return file_.number(); }
   size_t page_bytes() const { return page_bytes_; }
+  bool spread() const { return spread_; }
   bool pinned() const { return region_ && region_->pinned(); }
 
  private:
@@ -38,6 +39,7 @@ class PageMemory {
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
   size_t page_bytes_ = 0;
+  bool spread_ = false;
   std::unique_ptr<memory::Region> region_;
 };
 

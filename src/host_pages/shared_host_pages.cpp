@@ -26,6 +26,9 @@ constexpr uint64_t kMagic = 0x3147504D4355ull;  // "UCMPG1"
 constexpr char kFilePrefix[] = "pages-";
 constexpr size_t kFrontBytes = 1024;
 constexpr uint32_t kMostPages = 1u << 28;
+// What `has_memory` says once the memory can be reached.
+constexpr uint32_t kPlaced = 1;
+constexpr uint32_t kSpread = 2;  // over the NUMA nodes, by every mapping
 
 // In front of the table: what a newcomer has to know before it can look at anything else.
 struct Front {
@@ -98,11 +101,15 @@ class SharedHostPages final : public HostPages {
         memory_(std::move(bytes)) {
     if (!memory_) return;
     front_->reachable[segment_->member()].store(address_of(::getpid(), memory_->descriptor()));
-    front_->has_memory.store(1);
+    uint32_t none = 0;
+    front_->has_memory.compare_exchange_strong(none, memory_->spread() ? kSpread : kPlaced);
   }
 
   ~SharedHostPages() override {
-    if (memory_) front_->reachable[segment_->member()].store(0);
+    if (!memory_) return;
+    // A forked child has this object too, and its parent goes on.
+    uint64_t own = address_of(::getpid(), memory_->descriptor());
+    front_->reachable[segment_->member()].compare_exchange_strong(own, 0);
   }
 
   std::vector<Allocation> allocate(std::span<const BlockKey> keys) override {
@@ -257,7 +264,9 @@ Result<std::unique_ptr<HostPages>> HostPages::attach(const HostPagesOptions& opt
   }
   std::unique_ptr<PageMemory> memory;
   if (front->page_bytes != 0 && options.page_bytes != 0) {
-    UCM_TRY_ASSIGN(memory, reach_memory(*front, options));
+    HostPagesOptions own = options;
+    own.numa_interleave = front->has_memory.load() == kSpread;
+    UCM_TRY_ASSIGN(memory, reach_memory(*front, own));
   }
   return std::unique_ptr<HostPages>(new SharedHostPages(std::move(segment), std::move(memory)));
 }

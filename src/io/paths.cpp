@@ -94,6 +94,7 @@ Result<PathInfo> path_info(const std::string& path) {
   info.modified_ns = found.st_mtim.tv_sec * int64_t{1000000000} + found.st_mtim.tv_nsec;
   info.inode = found.st_ino;
   info.device = found.st_dev;
+  info.links = found.st_nlink;
   info.mode = found.st_mode & 07777;
   info.is_folder = S_ISDIR(found.st_mode);
   info.is_file = S_ISREG(found.st_mode);

@@ -17,6 +17,7 @@ struct PathInfo {
   int64_t modified_ns = 0;       // Unix time
   uint64_t inode = 0;
   uint64_t device = 0;
+  uint64_t links = 1;  // names of the file
   unsigned mode = 0;
   bool is_folder = false;
   bool is_file = false;

@@ -102,7 +102,7 @@ Result<std::unique_ptr<Region>> Region::over(std::byte* start, const RegionOptio
 Status Region::equip(const RegionOptions& options) {
   device_ = options.device;
   const bool accelerator = device_ && device_->asynchronous();
-  if (device_) bind_to_node(device_->numa_node());
+  if (device_ && options.place) bind_to_node(device_->numa_node());
   if (options.prefault || accelerator) prefault();
   if (!accelerator) return {};
   const Status pinned = device_->register_host(data_, bytes_);

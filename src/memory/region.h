@@ -14,6 +14,7 @@ struct RegionOptions {
   bool huge_pages = true;
   bool prefault = false;
   std::shared_ptr<Device> device;  // may be null
+  bool place = true;               // near the device; false leaves the placement as it is
 };
 
 // One anonymous mapping on the largest pages this machine gives: reserved huge pages, else

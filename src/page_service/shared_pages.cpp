@@ -223,6 +223,18 @@ PageStoreStats SharedPages::stats() const {
   stats.capacity_bytes = options_.capacity_bytes;
   stats.engine = "files";
   stats.transfers_under_way = under_way_;
+  // Stages of other nodes only read: what is stored and evicted is ours.
+  for (const MetricSample& sample : metrics_->samples()) {
+    const auto count = static_cast<uint64_t>(std::max(sample.value, 0.0));
+    if (sample.name == "ucm_blocks") stats.blocks = count;
+    if (sample.name == "ucm_used_bytes") stats.used_bytes = count;
+    if (sample.name == "ucm_evicted_blocks_total") stats.evicted = count;
+    if (sample.name == "ucm_dropped_blocks_total") {
+      for (const auto& [label, cause] : sample.labels) {
+        if (label == "cause") stats.dropped[cause] += count;
+      }
+    }
+  }
   return stats;
 }
 

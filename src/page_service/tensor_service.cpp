@@ -99,6 +99,10 @@ Status TensorService::start() {
 
 void TensorService::lookup(std::span<const BlockKey> keys, uint64_t pages, uint32_t block_pages,
                            std::span<uint8_t> present) {
+  if (elsewhere()) {
+    std::fill(present.begin(), present.end(), uint8_t{0});
+    return;
+  }
   queried_ += pages;
   std::vector<BlockKey> used;
   if (block_pages == 1) {
@@ -176,6 +180,12 @@ Result<PageTaskPtr> TensorService::create(Direction direction, const PageBlocks&
   const size_t all = blocks.keys.size();
   const auto count = static_cast<uint32_t>(all - std::min<size_t>(all, blocks.first_block));
   std::vector<bool> stored(count, false);
+  if (elsewhere()) {
+    auto task =
+        std::make_shared<BlockTask>(direction, std::move(items), count, stored, [](BlockTask&) {});
+    task->abort();
+    return PageTaskPtr(std::move(task));
+  }
   // Shared pages are files: asking for them would be I/O, so nothing is promised there.
   if (direction == Direction::dump && options_.node.empty()) {
     find_stored(items, &stored);
@@ -206,7 +216,9 @@ Result<PageTaskPtr> TensorService::create(Direction direction, const PageBlocks&
   return PageTaskPtr(std::move(task));
 }
 
-void TensorService::abort(const PageTaskPtr& task) { static_cast<BlockTask&>(*task).abort(); }
+void TensorService::abort(const PageTaskPtr& task) {
+  if (!elsewhere()) static_cast<BlockTask&>(*task).abort();
+}
 
 void TensorService::task_ready(BlockTask& task) {
   note_used(task.items());
@@ -244,6 +256,7 @@ void TensorService::pass_on_uses() {
 
 PageServiceStats TensorService::stats() const {
   PageServiceStats stats;
+  if (elsewhere()) return stats;
   stats.store = store_->stats();
   stats.pages_written = moved_[index(Direction::dump)];
   stats.pages_read = moved_[index(Direction::load)];
@@ -270,6 +283,7 @@ void TensorService::abort_all(Direction direction) {
 }
 
 void TensorService::close(std::chrono::milliseconds timeout) {
+  if (elsewhere()) return;
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   {
     const std::lock_guard lock(mutex_);
@@ -289,7 +303,15 @@ void TensorService::close(std::chrono::milliseconds timeout) {
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       deadline - std::chrono::steady_clock::now());
   store_->close(std::max(left, kStoreTimeout));
-  if (store_->stats().transfers_under_way == 0) folder_.lock = io::LockFile();
+  store_closed_ = true;
+  leave_folder();
+}
+
+// What the storage has not answered yet may still write there: the last of it leaves the folder.
+void TensorService::leave_folder() {
+  if (!store_closed_ || store_->stats().transfers_under_way > 0) return;
+  const std::lock_guard lock(mutex_);
+  folder_.lock = io::LockFile();
 }
 
 }  // namespace page_service
@@ -302,6 +324,11 @@ Result<std::shared_ptr<PageService>> PageService::open(const PageServiceOptions&
   // store must never be the one that joins the others.
   return std::shared_ptr<PageService>(address,
                                       [service = std::move(service)](PageService*) mutable {
+                                        if (service->elsewhere()) {
+                                          // Threads that are not there can not be joined.
+                                          new auto(std::move(service));
+                                          return;
+                                        }
                                         service->close(std::chrono::seconds(10));
                                         service.reset();
                                       });

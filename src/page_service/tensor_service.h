@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <unistd.h>
+
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -30,9 +32,14 @@ class TensorService final : public PageService, public std::enable_shared_from_t
               std::span<uint8_t> present) override;
   Result<PageTaskPtr> create(Direction direction, const PageBlocks& blocks) override;
   void abort(const PageTaskPtr& task) override;
-  uint64_t active(Direction direction) const override { return active_[index(direction)]; }
+  uint64_t active(Direction direction) const override {
+    return elsewhere() ? 0 : active_[index(direction)].load();
+  }
   PageServiceStats stats() const override;
   void close(std::chrono::milliseconds timeout) override;
+  // In a forked child: it has none of the threads, and locks may be held by nobody. Nothing is
+  // found there, tasks end aborted, and the parent's service is left alone.
+  bool elsewhere() const { return ::getpid() != owner_; }
 
  private:
   // A page whose bytes are, or will be, in a slot of the staging.
@@ -59,6 +66,7 @@ class TensorService final : public PageService, public std::enable_shared_from_t
   void note_used(const std::vector<BlockKey>& keys);
   void pass_on_uses();
   void abort_all(Direction direction);
+  void leave_folder();
 
   // tensor_steps.cpp: what the workers do
   void work();
@@ -78,6 +86,7 @@ class TensorService final : public PageService, public std::enable_shared_from_t
 
   const PageServiceOptions options_;
   const PageTensor tensor_;
+  const pid_t owner_ = ::getpid();
   ScopeFolder folder_;
   std::shared_ptr<PageStore> store_;
   std::shared_ptr<Pool> pool_;
@@ -97,6 +106,7 @@ class TensorService final : public PageService, public std::enable_shared_from_t
   std::unordered_map<const BlockTask*, std::weak_ptr<BlockTask>> live_;
   bool closing_ = false;
   bool stopping_ = false;
+  std::atomic<bool> store_closed_{false};
 
   mutable std::mutex notes_mutex_;
   std::vector<BlockKey> used_;  // the last one most recently; passed on before the next dump

@@ -116,6 +116,7 @@ void TensorService::load_pages(const BundlePtr& bundle) {
 }
 
 void TensorService::store_answered(const BundlePtr& bundle, uint32_t row, const Status& status) {
+  leave_folder();
   Staged& staged = bundle->pages[row];
   const Direction direction = bundle->task->direction();
   if (direction == Direction::load && status.ok()) {

@@ -11,13 +11,13 @@
 namespace ucm::pages {
 
 // key -> slot candidates, derived from the index: open addressing with linear probing over 32-bit
-// cells of (tag, slot + 1), 8 bytes per slot. It lives in shared memory: one thread changes it,
+// cells of (tag, slot + 1), 5 bytes per slot. It lives in shared memory: one thread changes it,
 // any number of threads and processes look. A candidate counts only when the entry's key is equal,
 // so a damaged table can hide blocks but never show a wrong one.
 class BucketTable {
  public:
   static constexpr size_t kHeaderBytes = 4096;
-  static uint64_t cells_for(uint64_t slots) { return slots * 2 < 64 ? 64 : slots * 2; }
+  static uint64_t cells_for(uint64_t slots) { return slots < 52 ? 64 : slots + slots / 4; }
   static uint64_t bytes_for(uint64_t slots) { return kHeaderBytes + cells_for(slots) * 4; }
 
   BucketTable() = default;

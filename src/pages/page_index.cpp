@@ -13,12 +13,12 @@ constexpr size_t kGroup = 32;
 constexpr uint64_t kAhead = 16;
 
 uint64_t index_bytes(uint64_t slots) {
-  return PageIndex::kHeaderBytes + slots * sizeof(IndexEntry);
+  return PageIndex::kHeaderBytes + slots * sizeof(PackedEntry);
 }
 
-// Recency for the order at open: publication, or the last use when that is later.
-uint64_t recency(const IndexEntry& entry) {
-  return std::max(entry.sequence, kUseEpochNs + entry.use * kUseUnitNs);
+// The order at open: by publication, or the last use when that is later, then by slot.
+uint64_t recency(const PackedEntry& entry, uint32_t slot) {
+  return uint64_t{std::max(entry.written(), entry.use())} << 32 | slot;
 }
 
 }  // namespace
@@ -36,6 +36,7 @@ Result<std::unique_ptr<PageIndex>> PageIndex::open_writable(
                                                              index_bytes(format.capacity_slots),
                                                              index_bytes(reserved_slots), mode));
   index->seed_ = format.seed();
+  index->layouts_ = format.layouts;
   index->attach(format.capacity_slots);
   Header* header = index->header();
   index->generation_ = header->generation.load(std::memory_order_relaxed) + 1;
@@ -73,7 +74,8 @@ Result<std::unique_ptr<PageIndex>> PageIndex::open_entries(const std::string& pa
   UCM_TRY_ASSIGN(index->file_,
                  io::MappedFile::open_readable(io::join(path, kIndexName), kHeaderBytes));
   index->seed_ = format.seed();
-  index->attach(std::min((index->file_.bytes() - kHeaderBytes) / sizeof(IndexEntry), kMaxSlots));
+  index->layouts_ = format.layouts;
+  index->attach(std::min((index->file_.bytes() - kHeaderBytes) / sizeof(PackedEntry), kMaxSlots));
   return index;
 }
 
@@ -103,72 +105,72 @@ Result<std::unique_ptr<PageIndex>> PageIndex::open_readable(const std::string& p
 }
 
 Status PageIndex::reserve(uint32_t first, uint32_t count) const {
-  return file_.reserve(index_bytes(first), count * sizeof(IndexEntry));
+  return file_.reserve(index_bytes(first), count * sizeof(PackedEntry));
 }
 
 std::vector<std::pair<uint64_t, uint64_t>> PageIndex::stored_ranges() const {
-  const uint64_t stored = (file_.bytes() - kHeaderBytes) / sizeof(IndexEntry);
+  const uint64_t stored = (file_.bytes() - kHeaderBytes) / sizeof(PackedEntry);
   std::vector<std::pair<uint64_t, uint64_t>> ranges;
   for (const auto& [first, end] : file_.data_ranges()) {
     if (end <= kHeaderBytes) continue;
-    const uint64_t from = (std::max(first, kHeaderBytes) - kHeaderBytes) / sizeof(IndexEntry);
-    const uint64_t to = (end - kHeaderBytes + sizeof(IndexEntry) - 1) / sizeof(IndexEntry);
-    ranges.emplace_back(from, std::min(to, stored));
+    // An entry may begin in one range and end in the next.
+    uint64_t from = (std::max(first, kHeaderBytes) - kHeaderBytes) / sizeof(PackedEntry);
+    if (!ranges.empty()) from = std::max(from, ranges.back().second);
+    const uint64_t to = (end - kHeaderBytes + sizeof(PackedEntry) - 1) / sizeof(PackedEntry);
+    if (from < std::min(to, stored)) ranges.emplace_back(from, std::min(to, stored));
   }
   return ranges;
 }
 
-uint64_t* PageIndex::fault_of(const IndexEntry& entry, uint32_t slot,
+uint64_t* PageIndex::fault_of(const PackedEntry& entry, uint32_t slot,
                               const std::function<bool(uint32_t)>& has_space,
                               Recovered* recovered) const {
-  if (!entry_valid(entry, slot, seed_)) return &recovered->damaged;
+  if (!entry.unpack(slot, layouts_, seed_, nullptr)) return &recovered->damaged;
   if (slot >= slots_) return &recovered->beyond;
   return has_space(slot) ? nullptr : &recovered->truncated;
 }
 
-bool PageIndex::settle_twin(const IndexEntry& entry, Recovered* recovered) {
-  const uint32_t twin = table_.find(entry.key);
+bool PageIndex::settle_twin(const PackedEntry& entry, Recovered* recovered) {
+  const uint32_t twin = table_.find(entry.key());
   if (twin == BucketTable::kNone) return true;
   // After a power loss an old entry of a key can be back beside the one that replaced it.
   ++recovered->damaged;
-  if (entries_[twin].load().sequence > entry.sequence) return false;
-  table_.erase(entry.key, twin);
-  entries_[twin].store(IndexEntry());
+  if (entries_[twin].load().written() > entry.written()) return false;
+  table_.erase(entry.key(), twin);
+  entries_[twin].clear();
   return true;
 }
 
 void PageIndex::recover(const std::function<bool(uint32_t)>& has_space, Recovered* recovered) {
-  std::vector<std::pair<uint64_t, uint32_t>> order;
+  std::vector<uint64_t> order;
   for (const auto& [first, end] : stored_ranges()) {
     for (uint64_t i = first; i < end; ++i) {
-      const IndexEntry entry = entries_[i].load();
+      const PackedEntry entry = entries_[i].load();
       // The table is as large as a cache: its cells are fetched while earlier entries are checked.
       if (i + kAhead < end) table_.prefetch(table_.start(entries_[i + kAhead].key()));
-      if (entry.sequence == 0 && entry.check == 0 && entry.key == BlockKey()) continue;
+      if (entry.free()) continue;
       const auto slot = static_cast<uint32_t>(i);
       uint64_t* fault = fault_of(entry, slot, has_space, recovered);
       if (fault || !settle_twin(entry, recovered)) {
         if (fault) ++*fault;
-        entries_[i].store(IndexEntry());
+        entries_[i].clear();
         continue;
       }
-      table_.insert(entry.key, slot);
-      order.emplace_back(recency(entry), slot);
-      recovered->last_sequence = std::max(recovered->last_sequence, entry.sequence);
+      table_.insert(entry.key(), slot);
+      order.push_back(recency(entry, slot));
     }
   }
   if (!std::is_sorted(order.begin(), order.end())) std::sort(order.begin(), order.end());
   recovered->slots.reserve(order.size());
-  for (const auto& [when, slot] : order) {
+  for (const uint64_t each : order) {
+    const auto slot = static_cast<uint32_t>(each);
     // A twin that lost is in the order still.
-    if (entries_[slot].load().sequence != 0) recovered->slots.push_back(slot);
+    if (entries_[slot].load().written() != 0) recovered->slots.push_back(slot);
   }
 }
 
 bool PageIndex::entry(uint32_t slot, IndexEntry* entry) const {
-  if (slot >= slots_) return false;
-  *entry = entries_[slot].load();
-  return entry_valid(*entry, slot, seed_);
+  return slot < slots_ && entries_[slot].load().unpack(slot, layouts_, seed_, entry);
 }
 
 bool PageIndex::find(const BlockKey& key, IndexEntry* found) const {
@@ -176,10 +178,10 @@ bool PageIndex::find(const BlockKey& key, IndexEntry* found) const {
   return slot != BucketTable::kNone && entry(slot, found) && found->key == key;
 }
 
-bool PageIndex::holds(uint32_t slot, const BlockKey& key, Wanted wanted) const {
-  const IndexEntry entry = entries_[slot].load();
-  return entry.key == key && layouts_fit(entry.layout_id, wanted.layout_id) &&
-         (wanted.length == 0 || wanted.length == entry.length) && entry_valid(entry, slot, seed_);
+bool PageIndex::holds(uint32_t slot, const BlockKey& key, uint32_t length, uint8_t layout) const {
+  const PackedEntry entry = entries_[slot].load();
+  return entry.key() == key && layouts_fit(entry.layout(), layout) &&
+         (length == 0 || length == entry.length()) && entry.unpack(slot, layouts_, seed_, nullptr);
 }
 
 void PageIndex::lookup(std::span<const BlockKey> keys, Wanted wanted,
@@ -187,6 +189,7 @@ void PageIndex::lookup(std::span<const BlockKey> keys, Wanted wanted,
   // Two memory latencies per key, overlapped over a group: first the cells, then the entries.
   BucketTable::Probe probes[kGroup];
   uint32_t candidates[kGroup];
+  const uint8_t layout = layout_number(layouts_, wanted.layout_id);
   for (size_t base = 0; base < keys.size(); base += kGroup) {
     const size_t count = std::min(kGroup, keys.size() - base);
     for (size_t i = 0; i < count; ++i) {
@@ -196,30 +199,32 @@ void PageIndex::lookup(std::span<const BlockKey> keys, Wanted wanted,
     for (size_t i = 0; i < count; ++i) {
       uint64_t steps = 0;
       candidates[i] = table_.next(&probes[i], &steps);
-      if (candidates[i] != BucketTable::kNone) __builtin_prefetch(&entries_[candidates[i]]);
+      if (candidates[i] != BucketTable::kNone) entries_[candidates[i]].prefetch();
     }
     for (size_t i = 0; i < count; ++i) {
       const BlockKey& key = keys[base + i];
-      bool found = candidates[i] != BucketTable::kNone && holds(candidates[i], key, wanted);
+      bool found =
+          candidates[i] != BucketTable::kNone && holds(candidates[i], key, wanted.length, layout);
       if (!found) {
         // A tag that clashed, a cell that moved, or a miss: the careful way decides.
         const uint32_t slot = table_.find(key);
-        found = slot != BucketTable::kNone && slot != candidates[i] && holds(slot, key, wanted);
+        found = slot != BucketTable::kNone && slot != candidates[i] &&
+                holds(slot, key, wanted.length, layout);
       }
       present[base + i] = found ? 1 : 0;
     }
   }
 }
 
-void PageIndex::publish(IndexEntry entry) {
-  entry.check = entry_check(entry, seed_);
-  entries_[entry.slot].store(entry);
+void PageIndex::publish(const IndexEntry& entry) {
+  const uint8_t layout = layout_number(layouts_, entry.layout_id);
+  entries_[entry.slot].store(PackedEntry::pack(entry, layout, seed_));
   table_.insert(entry.key, entry.slot);
 }
 
 void PageIndex::unpublish(uint32_t slot) {
   table_.erase(entries_[slot].key(), slot);
-  entries_[slot].store(IndexEntry());
+  entries_[slot].clear();
 }
 
 bool PageIndex::outdated() const {

@@ -25,7 +25,6 @@ struct Recovered {
   uint64_t damaged = 0;    // entries whose check does not fit, or twice the same key
   uint64_t truncated = 0;  // entries whose slot is not in the files any more
   uint64_t beyond = 0;     // entries behind a capacity that became smaller
-  uint64_t last_sequence = 0;
 };
 
 // The mapped index of a page store and the bucket table beside it. Lookups are lock-free and may
@@ -60,8 +59,10 @@ class PageIndex {
   // The entry of a slot when it is valid.
   bool entry(uint32_t slot, IndexEntry* entry) const;
 
-  // Fills in the check. The slot's entry must be free and the key absent.
-  void publish(IndexEntry entry);
+  // The slot's entry must be free, the key absent and the layout listed in the format.
+  void publish(const IndexEntry& entry);
+  // The key in a slot that holds a block.
+  BlockKey key(uint32_t slot) const { return entries_[slot].key(); }
   void unpublish(uint32_t slot);
   void stamp_use(uint32_t slot, uint32_t use) { entries_[slot].stamp_use(use); }
   Status sync() const { return file_.sync(0, file_.bytes()); }
@@ -87,16 +88,18 @@ class PageIndex {
   void attach(uint64_t slots);
   void recover(const std::function<bool(uint32_t)>& has_space, Recovered* recovered);
   // Why an entry can not be kept: where to count it, or null for one that is fine.
-  uint64_t* fault_of(const IndexEntry& entry, uint32_t slot,
+  uint64_t* fault_of(const PackedEntry& entry, uint32_t slot,
                      const std::function<bool(uint32_t)>& has_space, Recovered* recovered) const;
   // Keeps the younger of two entries of one key; false when that is not the one in `slot`.
-  bool settle_twin(const IndexEntry& entry, Recovered* recovered);
-  bool holds(uint32_t slot, const BlockKey& key, Wanted wanted) const;
+  bool settle_twin(const PackedEntry& entry, Recovered* recovered);
+  // `layout` is the number of the wanted one.
+  bool holds(uint32_t slot, const BlockKey& key, uint32_t length, uint8_t layout) const;
 
   io::MappedFile file_;
   io::MappedFile table_file_;
   SharedEntry* entries_ = nullptr;
   BucketTable table_;
+  LayoutList layouts_;
   uint64_t slots_ = 0;
   uint64_t seed_ = 0;
   uint64_t generation_ = 0;

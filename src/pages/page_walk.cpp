@@ -53,7 +53,7 @@ Status walk_pages(const std::string& path, bool verify, const BlockVisitor& visi
     record.location = io::join(path, segments.file_name(slot)) + " slot " + std::to_string(slot);
     record.bytes = entry.length;
     record.layout_id = entry.layout_id;
-    record.written_ns = static_cast<int64_t>(entry.sequence);
+    record.written_ns = static_cast<int64_t>(pages::stamp_ns(entry.written));
     if (verify) {
       record.damage = damage_of(entry, format, &segments, buffer);
       record.damaged = !record.damage.empty();

@@ -35,13 +35,19 @@ Result<std::shared_ptr<ReaderStore>> ReaderStore::open(const PageStoreOptions& o
 }
 
 Result<ReaderStore::ViewPtr> ReaderStore::make_view() const {
-  UCM_TRY_ASSIGN(const std::string text, io::read_small_file(io::join(options_.path, kFormatName)));
+  const std::string path = io::join(options_.path, kFormatName);
+  UCM_TRY_ASSIGN(const std::string text, io::read_small_file(path));
   auto view = std::make_shared<View>();
   auto format = parse_format(text);
-  if (!format.ok()) return format.status().with_context(io::join(options_.path, kFormatName));
+  if (!format.ok()) return format.status().with_context(path);
   view->format = format.value();
   UCM_TRY_ASSIGN(view->index, PageIndex::open_readable(options_.path, view->format));
-  // The writer may have made the store larger since FORMAT.json was read.
+  // The layouts and the index have to be of one opening by the writer.
+  UCM_TRY_ASSIGN(const std::string now, io::read_small_file(path));
+  if (now != text) {
+    return make_status(Code::unavailable, "%s is being opened by its writer", path.c_str());
+  }
+  // A writer that died while it opened the store may have left another number in FORMAT.json.
   view->format.capacity_slots = view->index->slots();
   view->segments = std::make_unique<Segments>(options_.path, view->format, options_.io_direct,
                                               false, options_.file_mode);

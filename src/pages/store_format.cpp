@@ -32,6 +32,13 @@ Result<std::string> text_of(const io::FlatJson& object, const char* key) {
   return *value;
 }
 
+Result<uint64_t> version_of(const io::FlatJson& object) {
+  UCM_TRY_ASSIGN(const std::string word, text_of(object, "format"));
+  if (word != kFormatWord)
+    return make_status(Code::corruption, "the format is not '%s'", kFormatWord);
+  return number(object, "version", 0, UINT64_MAX);
+}
+
 bool parse_hex(std::string_view digits, uint64_t* out) {
   *out = 0;
   for (const char c : digits) {
@@ -42,6 +49,19 @@ bool parse_hex(std::string_view digits, uint64_t* out) {
     *out = *out * 16 + digit;
   }
   return true;
+}
+
+// Each is 16 hex digits; an id of 0 needs no place in the list.
+Result<LayoutList> layouts_of(const io::FlatJson& object) {
+  UCM_TRY_ASSIGN(const std::string text, text_of(object, "layouts"));
+  LayoutList layouts(text.size() / 16);
+  bool good = text.size() % 16 == 0 && layouts.size() <= kMostLayouts;
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    good = good && parse_hex(std::string_view(text).substr(16 * i, 16), &layouts[i]) &&
+           layouts[i] != 0;
+  }
+  if (good) return layouts;
+  return make_status(Code::corruption, "'layouts' is not a list of ids in 16 hex digits each");
 }
 
 }  // namespace
@@ -55,21 +75,25 @@ std::string StoreFormat::segment_name(uint64_t segment) const {
 std::string format_text(const StoreFormat& format) {
   char uuid[33];
   std::snprintf(uuid, sizeof uuid, "%016" PRIx64 "%016" PRIx64, format.uuid[0], format.uuid[1]);
+  std::string layouts;
+  for (const uint64_t id : format.layouts) {
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016" PRIx64, id);
+    layouts += digits;
+  }
   return io::format_flat_json({{"format", kFormatWord},
                                {"version", kFormatVersion},
                                {"uuid", std::string(uuid)},
                                {"alignment", uint64_t{kAlign}},
                                {"slot_bytes", format.slot_bytes},
                                {"segment_slots", format.segment_slots},
-                               {"capacity_slots", format.capacity_slots}});
+                               {"capacity_slots", format.capacity_slots},
+                               {"layouts", layouts}});
 }
 
 Result<StoreFormat> parse_format(std::string_view text) {
   UCM_TRY_ASSIGN(const io::FlatJson object, io::parse_flat_json(text));
-  UCM_TRY_ASSIGN(const std::string word, text_of(object, "format"));
-  if (word != kFormatWord)
-    return make_status(Code::corruption, "the format is not '%s'", kFormatWord);
-  UCM_TRY_ASSIGN(const uint64_t version, number(object, "version", 0, UINT64_MAX));
+  UCM_TRY_ASSIGN(const uint64_t version, version_of(object));
   if (version != kFormatVersion) {
     return make_status(Code::unsupported,
                        "the store has format version %" PRIu64 ", this build knows %" PRIu64
@@ -89,7 +113,15 @@ Result<StoreFormat> parse_format(std::string_view text) {
   }
   UCM_TRY_ASSIGN(format.segment_slots, number(object, "segment_slots", 1, kMaxSlots));
   UCM_TRY_ASSIGN(format.capacity_slots, number(object, "capacity_slots", 1, kMaxSlots));
+  UCM_TRY_ASSIGN(format.layouts, layouts_of(object));
   return format;
+}
+
+bool is_older_format(std::string_view text) {
+  const auto object = io::parse_flat_json(text);
+  if (!object.ok()) return false;
+  const auto version = version_of(object.value());
+  return version.ok() && version.value() < kFormatVersion;
 }
 
 std::array<uint64_t, 2> make_uuid() {

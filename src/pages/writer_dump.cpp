@@ -136,9 +136,9 @@ void WriterStore::start_writes(std::vector<WritePtr> writes, Consequences* after
   engine_.submit(requests);
   // The digest is taken while the disk is busy with the bytes.
   for (const WritePtr& write : writes) {
-    write->entry.digest = write->row.digest ? *write->row.digest
-                                            : payload_digest(write->row.data, write->row.bytes,
-                                                             write->row.key, format_.seed());
+    const PageRow& row = write->row;
+    write->entry.digest =
+        row.digest ? row.digest->low : payload_digest(row.data, row.bytes, row.key, format_.seed());
     part_ended(write);
   }
 }
@@ -178,11 +178,9 @@ void WriterStore::note_write_error(const Status& status, int error) {
 
 void WriterStore::finish_write(const WritePtr& write, Status status, Consequences* after) {
   writing_.erase(write->row.key);
-  if (closed_) quiet_.notify_all();
   const uint32_t slot = write->entry.slot;
   if (status.ok()) {
-    write->entry.sequence = next_sequence();
-    write->entry.use = use_stamp(write->entry.sequence);
+    write->entry.written = write->entry.use = time_stamp(now_ns());
     index_->publish(write->entry);
     policy_->insert(slot, mix(write->row.key));
     ++blocks_;
@@ -199,7 +197,7 @@ void WriterStore::finish_write(const WritePtr& write, Status status, Consequence
     if (write->result.error == EIO) {
       ++lost_slots_;  // not used again before the next open
     } else {
-      free_.push_back(slot);
+      free_.add(slot);
     }
     // Dumps that relied on this one try with their own memory.
     for (auto& twin : write->twins) waiting_.push_front(std::move(twin));
@@ -208,6 +206,7 @@ void WriterStore::finish_write(const WritePtr& write, Status status, Consequence
   after->outcomes.push_back({write->call, write->row.row, std::move(status)});
   admit_waiting(after);
   if (wants_upkeep()) schedule_upkeep();
+  note_end();
 }
 
 void WriterStore::end_commit(const std::vector<WritePtr>& writes, Consequences* after) {

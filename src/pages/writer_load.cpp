@@ -6,15 +6,12 @@
 #include "pages/writer_store.h"
 
 namespace ucm::pages {
-namespace {
 
-uint64_t now_ns() {
+uint64_t WriterStore::now_ns() {
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
                                    std::chrono::system_clock::now().time_since_epoch())
                                    .count());
 }
-
-}  // namespace
 
 void WriterStore::load(std::span<const PageRow> rows, PageRowDone done, TaskPtr task) {
   const CallPtr call = std::make_shared<RowCall>(RowCall{std::move(done), std::move(task)});
@@ -52,7 +49,7 @@ WriterStore::ReadPtr WriterStore::admit_load(const PageRow& row, const CallPtr& 
     after->outcomes.push_back({call, row.row, std::move(status)});
     return nullptr;
   }
-  ++pins_[entry.slot];
+  ++pins_[entry.slot].count;
   ++pinned_;
   auto read = std::make_shared<RowTransfer>();
   read->row = row;
@@ -114,13 +111,7 @@ void WriterStore::read_ended(const ReadPtr& read) {
 
 void WriterStore::use_block(uint32_t slot) {
   policy_->touch(slot);
-  index_->stamp_use(slot, use_stamp(now_ns()));
-}
-
-uint64_t WriterStore::next_sequence() {
-  // Also after a clock that was set back.
-  last_sequence_ = std::max(last_sequence_ + 1, now_ns());
-  return last_sequence_;
+  index_->stamp_use(slot, time_stamp(now_ns()));
 }
 
 }  // namespace ucm::pages

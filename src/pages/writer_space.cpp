@@ -36,8 +36,7 @@ bool WriterStore::take_slot(uint32_t* slot, Consequences* after) {
     return false;
   }
   if (free_.empty() && (growing_ || !evict_one(after))) return false;
-  *slot = free_.back();
-  free_.pop_back();
+  *slot = free_.take();
   return true;
 }
 
@@ -48,10 +47,10 @@ bool WriterStore::may_free_up() const {
 
 bool WriterStore::evict_one(Consequences* after) {
   const auto victim =
-      policy_->evict([this](uint32_t slot) { return pins_[slot] == 0 && !kept_.has(slot); });
+      policy_->evict([this](uint32_t slot) { return !kept_.has(slot) && !pins_.contains(slot); });
   if (!victim) return false;
   index_->unpublish(*victim);
-  free_.push_back(*victim);
+  free_.add(*victim);
   --blocks_;
   ++evicted_;
   ++after->evictions;
@@ -66,25 +65,26 @@ void WriterStore::drop_block(uint32_t slot, const char* cause, Consequences* aft
 }
 
 void WriterStore::forget_block(uint32_t slot, Consequences* after) {
-  index_->unpublish(slot);
   policy_->erase(slot);
+  index_->unpublish(slot);
   after->pins -= kept_.has(slot);
   kept_.remove(slot);
   --blocks_;
   --after->blocks;
-  if (pins_[slot] > 0) {
-    doomed_[slot] = true;
+  if (const auto pins = pins_.find(slot); pins != pins_.end()) {
+    pins->second.doomed = true;
   } else {
-    free_.push_back(slot);
+    free_.add(slot);
   }
 }
 
 void WriterStore::release_pin(uint32_t slot) {
   --pinned_;
-  if (closed_) quiet_.notify_all();
-  if (--pins_[slot] > 0 || !doomed_[slot]) return;
-  doomed_[slot] = false;
-  free_.push_back(slot);
+  note_end();
+  const auto pins = pins_.find(slot);
+  if (--pins->second.count > 0) return;
+  if (pins->second.doomed) free_.add(slot);
+  pins_.erase(pins);
 }
 
 bool WriterStore::wants_growth() const {
@@ -160,7 +160,7 @@ void WriterStore::grow_once() {
     const std::lock_guard lock(mutex_);
     growing_ = false;
     const uint32_t count = grown.ok() ? grown.value().count : 0;
-    for (uint32_t i = count; i-- > 0;) free_.push_back(grown.value().first + i);
+    for (uint32_t i = 0; i < count; ++i) free_.add(grown.value().first + i);
     slots_there_ += count;
     if (count == 0) growth_stopped_until_ = std::chrono::steady_clock::now() + kGrowthPause;
     admit_waiting(&after);

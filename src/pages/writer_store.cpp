@@ -50,12 +50,35 @@ StoreFormat fresh_format(const PageStoreOptions& options) {
   return format;
 }
 
+// A store of an older version: its entries can not be read, its files are used again.
+Result<StoreFormat> made_afresh(const PageStoreOptions& options) {
+  log(LogLevel::warning, "pages: %s has an older format than %llu; it is made afresh, empty",
+      options.path.c_str(), static_cast<unsigned long long>(kFormatVersion));
+  for (const char* name : {kIndexName, kTableName}) {
+    const Status gone = io::unlink_file(io::join(options.path, name));
+    if (!gone.ok() && gone.code() != Code::not_found) return gone;
+  }
+  return fresh_format(options);
+}
+
+// Whether the list has changed: a store that has seen too many layouts begins anew.
+bool list_layout(uint64_t layout_id, StoreFormat* format) {
+  if (layout_number(format->layouts, layout_id) != kNoLayout) return false;
+  if (format->layouts.size() >= kMostLayouts) {
+    format->layouts.clear();
+    format->uuid = make_uuid();
+  }
+  format->layouts.push_back(layout_id);
+  return true;
+}
+
 // What FORMAT.json says, or a fresh description where there is none or a damaged one.
 Result<StoreFormat> current_format(const PageStoreOptions& options) {
   const std::string path = io::join(options.path, kFormatName);
   const auto text = io::read_small_file(path);
   if (!text.ok() && text.status().code() == Code::not_found) return fresh_format(options);
   if (!text.ok() && text.status().code() != Code::corruption) return text.status();
+  if (text.ok() && is_older_format(text.value())) return made_afresh(options);
   auto parsed = text.ok() ? parse_format(text.value()) : Result<StoreFormat>(text.status());
   if (!parsed.ok() && parsed.status().code() == Code::corruption) {
     log(LogLevel::warning, "pages: %s is damaged (%s); the store is made afresh, empty",
@@ -113,10 +136,13 @@ Result<std::shared_ptr<WriterStore>> WriterStore::open(const PageStoreOptions& o
   UCM_TRY_ASSIGN(StoreFormat format, current_format(options));
   const uint64_t before = format.capacity_slots;
   UCM_TRY_ASSIGN(format.capacity_slots, capacity_slots(options));
-  if (before != format.capacity_slots) {
+  const bool listed = list_layout(options.layout_id, &format);
+  if (listed || before != format.capacity_slots) {
     const Status written = io::write_small_file(io::join(options.path, kFormatName),
                                                 format_text(format), options.file_mode);
-    if (!written.ok() && (written.code() != Code::no_space || before == 0)) return written;
+    if (!written.ok() && (written.code() != Code::no_space || before == 0 || listed)) {
+      return written;
+    }
     if (!written.ok()) format.capacity_slots = before;
   }
   std::shared_ptr<WriterStore> store(new WriterStore(options, format, std::move(lock)));
@@ -125,9 +151,11 @@ Result<std::shared_ptr<WriterStore>> WriterStore::open(const PageStoreOptions& o
 }
 
 Status WriterStore::recover() {
-  UCM_TRY_ASSIGN(policy_,
-                 base::make_eviction_policy(options_.eviction_policy,
-                                            static_cast<uint32_t>(format_.capacity_slots)));
+  const auto slots = static_cast<uint32_t>(format_.capacity_slots);
+  const auto key_of = [this](uint32_t slot) { return mix(index_->key(slot)); };
+  UCM_TRY_ASSIGN(policy_, base::make_eviction_policy(options_.eviction_policy, slots, key_of));
+  UCM_TRY_ASSIGN(const size_t policy_bytes,
+                 base::eviction_state_bytes(options_.eviction_policy, slots, true));
   UCM_TRY(segments_.scan());
   const std::vector<uint64_t> there = segments_.slots_there();
   const auto has_space = [&](uint32_t slot) {
@@ -143,27 +171,26 @@ Status WriterStore::recover() {
                                                   reserved, has_space, &recovered));
   if (options_.durability != Durability::none) UCM_TRY(make_safe(there));
   if (options_.second_use) {
-    second_use_ = std::make_unique<base::SecondUse>(static_cast<uint32_t>(format_.capacity_slots));
+    second_use_ = std::make_unique<base::SecondUse>(slots);
   }
   kept_ = base::SlotMarks(format_.capacity_slots, options_.pin_limit);
-  pins_.assign(format_.capacity_slots, 0);
-  doomed_.assign(format_.capacity_slots, false);
+  free_ = FreeSlots(format_.capacity_slots);
   std::vector<bool> used(format_.capacity_slots, false);
   for (const uint32_t slot : recovered.slots) {
     used[slot] = true;
-    IndexEntry entry;
-    if (index_->entry(slot, &entry)) policy_->insert(slot, mix(entry.key));
+    policy_->insert(slot, mix(index_->key(slot)));
   }
-  for (uint64_t segment = there.size(); segment-- > 0;) {
+  for (uint64_t segment = 0; segment < there.size(); ++segment) {
     slots_there_ += there[segment];
-    for (uint64_t i = there[segment]; i-- > 0;) {
+    for (uint64_t i = 0; i < there[segment]; ++i) {
       const uint64_t slot = segment * format_.segment_slots + i;
-      if (!used[slot]) free_.push_back(static_cast<uint32_t>(slot));
+      if (!used[slot]) free_.add(static_cast<uint32_t>(slot));
     }
   }
   blocks_ = recovered.slots.size();
   evicted_ = recovered.beyond;
-  last_sequence_ = recovered.last_sequence;
+  memory_bytes_ = index_->bytes() + policy_bytes + free_.bytes() + kept_.bytes() +
+                  (second_use_ ? second_use_->bytes() : 0);
   Consequences after;
   after.evictions = recovered.beyond;
   after.blocks = static_cast<int64_t>(blocks_);
@@ -276,6 +303,7 @@ PageStoreStats WriterStore::stats() const {
   stats.evicted = evicted_;
   stats.transfers_under_way = writing_.size() + waiting_.size() + pinned_;
   stats.dropped = dropped_;
+  stats.memory_bytes = memory_bytes_;
   return stats;
 }
 
@@ -292,16 +320,17 @@ bool WriterStore::close(std::chrono::milliseconds timeout) {
   carry_out(&after);
   bool drained = engine_.close(timeout);
   std::unique_lock lock(mutex_);
-  drained = quiet_.wait_until(lock, deadline, [this] { return jobs_ == 0 && transfers_ended(); }) &&
-            drained;
+  drained = quiet_.wait_until(lock, deadline, [this] { return all_ended(); }) && drained;
   drained_ = drained;
+  given_up_ = !drained;
+  note_end();
   lock.unlock();
   if (drained) {
     owned_workers_->close();
     lock_ = io::LockFile();
   } else {
-    // Somebody is inside a call the storage does not answer. Threads, files and the lock stay with
-    // that call: nobody else may write these slots until it is over.
+    // Somebody is inside a call the storage does not answer. Threads and files stay with that call,
+    // and the lock until the last one is over: nobody else may write these slots before.
     static_cast<void>(owned_workers_.release());
     log(LogLevel::error, "pages: %s did not answer within %lld ms; closed without waiting",
         options_.path.c_str(), static_cast<long long>(timeout.count()));
@@ -309,16 +338,20 @@ bool WriterStore::close(std::chrono::milliseconds timeout) {
   return drained;
 }
 
+// The lock of the store is held by whoever calls; that of the folder goes with the last straggler.
+void WriterStore::note_end() {
+  if (closed_) quiet_.notify_all();
+  if (given_up_ && all_ended()) lock_ = io::LockFile();
+}
+
 void WriterStore::submit_job(void (WriterStore::*job)()) {
   ++jobs_;
   auto self = shared_from_this();
   const bool taken = workers_->submit(base::Lane::normal, [self, job] {
     (self.get()->*job)();
-    {
-      const std::lock_guard lock(self->mutex_);
-      --self->jobs_;
-    }
-    self->quiet_.notify_all();
+    const std::lock_guard lock(self->mutex_);
+    --self->jobs_;
+    self->note_end();
   });
   if (!taken) --jobs_;
 }

@@ -15,6 +15,7 @@
 #include "base/slot_marks.h"
 #include "base/worker_group.h"
 #include "io/lock_file.h"
+#include "pages/free_slots.h"
 #include "pages/page_index.h"
 #include "pages/row_transfer.h"
 #include "pages/segments.h"
@@ -82,6 +83,7 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   ReadPtr admit_load(const PageRow& row, const CallPtr& call, Consequences* after);
   void start_reads(const std::vector<ReadPtr>& reads);
   void use_block(uint32_t slot);
+  static uint64_t now_ns();
   void read_ended(const ReadPtr& read);
 
   // writer_space.cpp
@@ -90,7 +92,8 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   void drop_block(uint32_t slot, const char* cause, Consequences* after);
   void forget_block(uint32_t slot, Consequences* after);
   void release_pin(uint32_t slot);
-  bool transfers_ended() const { return writing_.empty() && pinned_ == 0; }
+  bool all_ended() const { return jobs_ == 0 && writing_.empty() && pinned_ == 0; }
+  void note_end();
   uint64_t usable_slots() const;
   uint64_t used_slots() const;
   bool can_grow() const;
@@ -101,7 +104,6 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   void schedule_upkeep();
   void upkeep();
   void grow_once();
-  uint64_t next_sequence();
   // Runs on a thread of the store, and counted, so that `close` knows when all is quiet.
   void submit_job(void (WriterStore::*job)());
 
@@ -119,9 +121,12 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   std::unique_ptr<base::EvictionPolicy> policy_;
   std::unique_ptr<base::SecondUse> second_use_;  // may be null
   base::SlotMarks kept_;                         // never evicted
-  std::vector<uint32_t> free_;
-  std::vector<uint16_t> pins_;
-  std::vector<bool> doomed_;  // forgotten, but still pinned: free when the last pin goes
+  FreeSlots free_;
+  struct Pins {
+    uint32_t count = 0;
+    bool doomed = false;  // forgotten, but still pinned: free when the last pin goes
+  };
+  std::unordered_map<uint32_t, Pins> pins_;  // of slots being read
   std::unordered_map<BlockKey, WritePtr> writing_;
   std::deque<std::pair<PageRow, CallPtr>> waiting_;  // dumps that wait for a slot
   std::vector<WritePtr> to_commit_;                  // strict: written, not synced
@@ -129,12 +134,12 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   std::unordered_map<BlockKey, WritePtr> committing_;
   std::set<uint64_t> dirty_;  // group: segments to sync
   std::map<std::string, uint64_t> dropped_;
+  uint64_t memory_bytes_ = 0;
   uint64_t slots_there_ = 0;
   uint64_t blocks_ = 0;
-  uint64_t pinned_ = 0;
+  uint64_t pinned_ = 0;      // reads under way
   uint64_t lost_slots_ = 0;  // the disk failed to write them
   uint64_t evicted_ = 0;
-  uint64_t last_sequence_ = 0;
   uint64_t jobs_ = 0;
   bool upkeep_scheduled_ = false;
   bool growing_ = false;
@@ -143,6 +148,7 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   bool flush_scheduled_ = false;
   std::atomic<bool> closed_{false};
   bool drained_ = true;
+  bool given_up_ = false;      // closed, and something is under way still
   unsigned write_errors_ = 0;  // in a row
   Status write_error_;
   std::chrono::steady_clock::time_point writes_stopped_until_ = {};

@@ -25,6 +25,14 @@ StageMetrics::Way StageMetrics::way(const char* direction) {
           registry_->histogram("ucm_transfer_seconds", labels)};
 }
 
+NamespaceMetrics StageMetrics::of_namespace(const std::string& name) {
+  const base::Labels labels = {{"stage", stage_}, {"namespace", name}};
+  return {registry_->gauge("ucm_namespace_quota_bytes", labels),
+          registry_->gauge("ucm_namespace_used_bytes", labels),
+          registry_->gauge("ucm_namespace_blocks", labels),
+          registry_->counter("ucm_namespace_evicted_blocks_total", labels)};
+}
+
 void StageMetrics::transferred(Direction direction, size_t blocks, size_t bytes, double seconds) {
   Way& way = direction == Direction::load ? load_ : dump_;
   way.bytes.add(bytes);

@@ -11,6 +11,14 @@
 
 namespace ucm {
 
+// What one namespace takes of a stage's capacity; lives as long as the registry.
+struct NamespaceMetrics {
+  base::Gauge& quota_bytes;
+  base::Gauge& used_bytes;
+  base::Gauge& blocks;
+  base::Counter& evicted;
+};
+
 // The metrics every stage reports, labelled with its name. Handles live as long as the registry,
 // which this object keeps alive.
 class StageMetrics {
@@ -34,8 +42,9 @@ class StageMetrics {
   base::Gauge& blocks() { return blocks_; }
   base::Gauge& queue_depth() { return queue_depth_; }
   base::Gauge& pinned_blocks() { return pinned_blocks_; }
-  // Blocks that were not kept because it was their first use.
+  // Blocks that were not kept: it was their first use, or their namespace had no room.
   base::Counter& refused_blocks() { return refused_blocks_; }
+  NamespaceMetrics of_namespace(const std::string& name);
 
  private:
   struct Way {

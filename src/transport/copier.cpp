@@ -10,18 +10,21 @@
 namespace ucm::transport {
 namespace {
 
+constexpr size_t kLeastHostJobBytes = size_t{512} << 10;
 constexpr size_t kHostJobBytes = size_t{4} << 20;
 constexpr size_t kDeviceJobBytes = size_t{32} << 20;
 // What is digested and then copied while it is still in the processor's first caches.
 constexpr size_t kDigestStep = size_t{64} << 10;
 constexpr unsigned kLanesPerDirection = 2;
+// Jobs for each thread, so that none of them has nothing to do long before the others.
+constexpr size_t kTurns = 2;
+// While one part of a pool is copied, others are written or read below.
+constexpr size_t kPartsOfPool = 8;
 
 }  // namespace
 
 Copier::Copier(std::shared_ptr<Device> device, unsigned threads)
-    : device_(std::move(device)),
-      threads_(threads),
-      job_bytes_(device_->asynchronous() ? kDeviceJobBytes : kHostJobBytes) {
+    : device_(std::move(device)), threads_(threads) {
   for (unsigned i = 0; device_->asynchronous() && i < kLanesPerDirection; ++i) {
     lanes_.push_back(std::make_unique<DeviceLane>(device_, Direction::load, &loads_));
     lanes_.push_back(std::make_unique<DeviceLane>(device_, Direction::dump, &dumps_));
@@ -37,6 +40,17 @@ bool Copier::submit(Direction direction, CopyJob job) {
   const base::Lane lane = direction == Direction::load ? base::Lane::urgent : base::Lane::normal;
   return group->submit(
       lane, [this, direction, job = std::move(job)]() mutable { copy_on_host(direction, &job); });
+}
+
+bool Copier::run(base::WorkerGroup::Job job) {
+  base::WorkerGroup* group = workers();
+  return group && group->submit(base::Lane::urgent, std::move(job));
+}
+
+size_t Copier::job_bytes(size_t total, size_t pool_bytes) const {
+  if (device_->asynchronous()) return kDeviceJobBytes;
+  const size_t share = std::min(total / (kTurns * threads_), pool_bytes / kPartsOfPool);
+  return std::clamp(share, kLeastHostJobBytes, kHostJobBytes);
 }
 
 base::WorkerGroup* Copier::workers() {

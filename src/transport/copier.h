@@ -24,10 +24,15 @@ class Copier {
 
   // False when the copier is closed: nothing was taken.
   bool submit(Direction direction, CopyJob job);
+  // Runs `job` on a thread that copies host memory, before dumps. False when the copier is closed.
+  bool run(base::WorkerGroup::Job job);
+  // Copies on the calling thread; only where the processor does the copies.
+  void copy_here(Direction direction, CopyJob job) { copy_on_host(direction, &job); }
   // Whether the processor does the copies, so that a job can ask for digests.
   bool can_digest(bool on_host) const { return on_host || !device_->asynchronous(); }
-  // A job of about this many bytes keeps all threads busy without drowning them in hand-overs.
-  size_t job_bytes() const { return job_bytes_; }
+  // Jobs of about this many bytes keep all threads busy without drowning them in hand-overs, when
+  // `total` bytes are to be copied now and the pool they go through has `pool_bytes`.
+  size_t job_bytes(size_t total, size_t pool_bytes) const;
   // Ends when everything that was submitted is done.
   void close();
 
@@ -39,7 +44,6 @@ class Copier {
 
   const std::shared_ptr<Device> device_;
   const unsigned threads_;
-  const size_t job_bytes_;
   JobQueue loads_;
   JobQueue dumps_;
   std::vector<std::unique_ptr<DeviceLane>> lanes_;

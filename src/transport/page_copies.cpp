@@ -36,7 +36,7 @@ class LayerwiseCopier final : public PageCopier {
   TaskPtr copy(Direction direction, std::span<const int64_t> slots, std::span<const int32_t> pages,
                uint32_t first_layer, uint32_t layers, uintptr_t event) override {
     if (Status status = check_call(slots, pages, first_layer, layers); !status.ok()) {
-      return Task::finished(std::max(layers, 1u), std::move(status));
+      return Task::finished(std::clamp(layers, 1u, geometry_.layers), std::move(status));
     }
     TaskPtr task = Task::make(layers);
     for (uint32_t row = 0; row < layers; ++row) {

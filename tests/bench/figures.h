@@ -28,6 +28,7 @@ struct Arguments {
   int64_t depth = 8;
   size_t keys = 1 << 20;
   bool direct = false;
+  size_t pack_bytes = 0;
 
   // Slots of the staging pool: twice what is in flight, but at least 64 MiB.
   size_t slots() const {

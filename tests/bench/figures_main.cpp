@@ -12,7 +12,7 @@ void usage() {
   std::fprintf(stderr,
                "usage: ucm_figures cache|disk-write|disk-read|idle|lookup|posix [folder=DIR] "
                "[block_bytes=N] [blocks=N] [rounds=N] [threads=N] [depth=N] [keys=N] "
-               "[direct=0|1]\n");
+               "[direct=0|1] [pack_bytes=N]\n");
   std::exit(2);
 }
 
@@ -33,6 +33,7 @@ void parse(const char* word, ucm::bench::Arguments* arguments) {
       {"depth", [&](size_t n) { arguments->depth = static_cast<int64_t>(n); }},
       {"keys", [&](size_t n) { arguments->keys = n; }},
       {"direct", [&](size_t n) { arguments->direct = n != 0; }},
+      {"pack_bytes", [&](size_t n) { arguments->pack_bytes = n; }},
   };
   const auto found = numbers.find(key);
   if (found == numbers.end()) usage();

@@ -99,6 +99,7 @@ std::unique_ptr<Pipeline> open_posix(const Arguments& a, const std::string& fold
   config.options = {{"storage_backends", std::vector<std::string>{folder}},
                     {"buffer_number", static_cast<int64_t>(a.slots())},
                     {"io_direct", a.direct},
+                    {"pack_bytes", static_cast<int64_t>(a.pack_bytes)},
                     {"io_threads", static_cast<int64_t>(a.threads)}};
   config.layout = must(BlockLayout::make({a.block_bytes}, 1, 0));
   return must(Pipeline::open(config));
@@ -156,9 +157,10 @@ void posix_figures(const Arguments& a) {
   }
   std::printf(
       "{\"what\": \"posix\", \"block_bytes\": %zu, \"blocks\": %zu, \"threads\": %u, "
-      "\"depth\": %ld, \"direct\": %s, \"rounds\": %d, %s, %s}\n",
+      "\"depth\": %ld, \"direct\": %s, \"pack_bytes\": %zu, \"rounds\": %d, %s, %s}\n",
       a.block_bytes, a.blocks, a.threads, static_cast<long>(a.depth), a.direct ? "true" : "false",
-      a.rounds, write.text("write", gigabytes).c_str(), read.text("read", gigabytes).c_str());
+      a.pack_bytes, a.rounds, write.text("write", gigabytes).c_str(),
+      read.text("read", gigabytes).c_str());
 }
 
 }  // namespace ucm::bench

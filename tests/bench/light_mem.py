@@ -3,6 +3,7 @@
 
     python tests/bench/light_mem.py --folder /some/disk --out tests/bench/results/NAME.json
 
+The file is written after each row, and a row that it has is not taken again (unless --again).
 Each round writes fresh pages over a full store and reads them back with O_DIRECT, between two runs
 of fio with the same page size and depth on the same file system; a ratio is the median over rounds.
 With the original LightMem installed under another name (--original MODULE) it runs the same rounds.
@@ -11,12 +12,9 @@ With the original LightMem installed under another name (--original MODULE) it r
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
 import importlib
-import json
 import os
-import platform
 import random
 import resource
 import shutil
@@ -26,11 +24,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from figures import fio_gbps
+from kept import Kept
 
 # This file must not stand for the package of its name.
 sys.path.remove(str(Path(__file__).resolve().parent))
@@ -43,6 +43,7 @@ MIB = 1 << 20
 PAGE_SIZES = (64 << 10, 256 << 10, MIB, 4 * MIB)
 BLOCK_MB = (1, 4, 16, 64)
 STAGING = 32 * MIB
+GOAL = 0.85  # of fio's rate
 VARIABLE = "LIGHTMEM_MAX_BLOCK_SIZE_MB"
 
 
@@ -81,6 +82,16 @@ def timed(work: Callable[[], None], total: int) -> tuple[float, float]:
     work()
     seconds = time.perf_counter() - start
     return total / seconds / 1e9, (cpu_s() - used) / (total / 1e9)
+
+
+def drop_page_cache() -> bool:
+    """Whether what the kernel has in memory of files could be dropped (as root)."""
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("1")
+    except OSError:
+        return False
+    return True
 
 
 class Transfer:
@@ -122,7 +133,10 @@ def transfer_case(
     os.environ.pop(VARIABLE, None)
     if block_mb is not None:
         os.environ[VARIABLE] = str(block_mb)
-    ours: dict[str, list[float]] = {"write": [], "read": [], "write_cpu": [], "read_cpu": []}
+    ours: dict[str, list[float]] = {
+        name: [] for name in ("write", "read", "write_cpu", "read_cpu", "warm", "warm_cpu")
+    }
+    dropped = True
     fio: dict[str, list[float]] = {"write": [], "read": []}
     with temporary(base) as folder:
         service = module.PyLocalCacheService(tensor, f"{folder}/cache_file", total, 8, 24)
@@ -135,11 +149,15 @@ def transfer_case(
             keys = random_keys(pages)
             for side, mode, first in (("write", "w", 0), ("read", "r", pages)):
                 before = fio_gbps(folder, side, page_bytes, total, depth)
+                dropped = drop_page_cache() and dropped
                 rate, cpu = timed(lambda k=keys, m=mode, f=first: transfer.run(k, m, f), total)
                 after = fio_gbps(folder, side, page_bytes, total, depth)
                 ours[side].append(rate)
                 ours[f"{side}_cpu"].append(cpu)
                 fio[side].append((before + after) / 2)
+            rate, cpu = timed(lambda k=keys: transfer.run(k, "r", pages), total)
+            ours["warm"].append(rate)
+            ours["warm_cpu"].append(cpu)
             assert (tensor[pages:] == tensor[:pages]).all(), "wrong bytes"
             tensor[pages:] = 0
         n = service._n
@@ -156,6 +174,10 @@ def transfer_case(
         row[f"{side}_over_fio"] = round(statistics.median(ratios), 3)
         row[f"{side}_over_fio_spread"] = [round(min(ratios), 3), round(max(ratios), 3)]
         row[f"{side}_cpu_s_per_GB"] = round(statistics.median(ours[f"{side}_cpu"]), 3)
+    # Again at once: a package that reads through the page cache finds everything there.
+    row["warm_read_GBps"] = round(statistics.median(ours["warm"]), 3)
+    row["warm_read_cpu_s_per_GB"] = round(statistics.median(ours["warm_cpu"]), 3)
+    row["page_cache_dropped_before_reading"] = dropped
     return row
 
 
@@ -279,37 +301,60 @@ def table(results: list[dict[str, Any]]) -> str:
                 f"{row['block_bytes'] / MIB:6.2f} MiB | write {row['write_GBps']:6.3f} GB/s "
                 f"{row['write_over_fio']:5.2f} of fio {row['write_cpu_s_per_GB']:5.2f} CPU-s/GB | "
                 f"read {row['read_GBps']:6.3f} GB/s {row['read_over_fio']:5.2f} of fio "
-                f"{row['read_cpu_s_per_GB']:5.2f} CPU-s/GB"
+                f"{row['read_cpu_s_per_GB']:5.2f} CPU-s/GB, again {row['warm_read_GBps']:6.3f} GB/s"
             )
         else:
             lines.append(f"{row.get('package', '')} {row}")
     return "\n".join(lines)
 
 
-def plot(results: list[dict[str, Any]], file: Path) -> None:
-    """Rates over fio, by page and block size."""
+def size_text(nbytes: float) -> str:
+    """64 KiB, 16 MiB."""
+    return f"{nbytes / MIB:g} MiB" if nbytes >= MIB else f"{nbytes / 1024:g} KiB"
+
+
+def plot(report: dict[str, Any], file: Path) -> None:
+    """Rates over fio, by page and block size, with the spread over the rounds."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    rows = [row for row in report["results"] if row["what"] == "transfer"]
+    blocks = sorted({row["block_bytes"] for row in rows})
+    lines = list(dict.fromkeys((row["package"], row["page_bytes"]) for row in rows))
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
     for axes, side in zip(figure.subplots(1, 2, sharey=True), ("write", "read"), strict=True):
-        rows = [row for row in results if row["what"] == "transfer"]
-        for package in dict.fromkeys(row["package"] for row in rows):
-            own = [row for row in rows if row["package"] == package]
-            for page in dict.fromkeys(row["page_bytes"] for row in own):
-                line = sorted(
-                    (row["block_bytes"] / MIB, row[f"{side}_over_fio"])
-                    for row in own
-                    if row["page_bytes"] == page
-                )
-                axes.plot(
-                    *zip(*line, strict=True), "o-", label=f"{package}, {page >> 10} KiB pages"
-                )
-        axes.axhline(1, color="grey", linewidth=0.8)
-        axes.set(
-            xscale="log", xlabel="block, MiB", title=f"{side}, rate of fio = 1", ylim=(0, None)
-        )
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=7)
+        for number, (package, page) in enumerate(lines):
+            own = [row for row in rows if (row["package"], row["page_bytes"]) == (package, page)]
+            own.sort(key=lambda row: row["block_bytes"])
+            # Side by side, so that no line hides another one's spread.
+            shift = (number - (len(lines) - 1) / 2) * 0.1
+            places = [blocks.index(row["block_bytes"]) + shift for row in own]
+            middle = [row[f"{side}_over_fio"] for row in own]
+            low, high = zip(*(row[f"{side}_over_fio_spread"] for row in own), strict=True)
+            spread = [
+                [max(0, m - x) for m, x in zip(middle, low, strict=True)],
+                [max(0, x - m) for m, x in zip(middle, high, strict=True)],
+            ]
+            name = f"{package}, pages of {size_text(page)}"
+            axes.errorbar(places, middle, spread, fmt="o-", capsize=3, label=name)
+        axes.axhline(1, color="black", linewidth=0.9)
+        axes.axhline(GOAL, color="black", linewidth=0.9, linestyle="--")
+        axes.set_title("write" if side == "write" else "read, cold")
+        axes.set_xlabel("block asked for at once")
+        axes.set_xticks(range(len(blocks)), [size_text(each) for each in blocks])
+        axes.grid(axis="y", alpha=0.3)
+        axes.label_outer()
+    first = figure.axes[0]
+    first.set_ylabel(f"rate over fio's (solid: fio, dashed: goal {GOAL:g})")
+    highest = max(row[f"{side}_over_fio"] for row in rows for side in ("write", "read"))
+    first.set_ylim(0, max(1.5, 1.25 * highest))
+    first.legend(fontsize=8, loc="upper left")
+    machine = report["machine"]
+    figure.suptitle(
+        f"Pages to and from disk beside fio of the same size and depth, O_DIRECT, "
+        f"{machine['cpu']}, {machine['cores']} cores, {report['date']}\n"
+        f"points: medians; bars: lowest and highest of {rows[0]['rounds']} rounds",
+        fontsize=10,
+    )
     figure.savefig(file, dpi=130)
 
 
@@ -337,44 +382,42 @@ def main() -> None:
     parser.add_argument("--only", choices=("transfer", "query", "loop"))
     parser.add_argument("--pages-only", action="store_true", help="leave larger blocks out")
     parser.add_argument("--page-kib", type=int, action="append")
+    parser.add_argument("--minutes", type=float, default=0, help="begin no row after this time")
+    parser.add_argument("--again", action="store_true", help="also rows that the file has")
     args = parser.parse_args()
-    results: list[dict[str, Any]] = []
-    load = round(os.getloadavg()[0], 1)
-    sizes = tuple(each << 10 for each in args.page_kib) if args.page_kib else PAGE_SIZES
-    for name in ["light_mem", *([args.original] if args.original else [])]:
-        module = importlib.import_module(name)
-        if args.only in (None, "transfer"):
-            for page_bytes, block_mb in cases(sizes):
-                if block_mb is None or not args.pages_only:
-                    row = transfer_case(module, args.folder, page_bytes, block_mb, args)
-                    results.append({"package": name} | row)
-                    print(table(results[-1:]), file=sys.stderr)
-        if args.only in (None, "query"):
-            results.append({"package": name} | query_case(module, args.folder, args.entries))
-    if args.only in (None, "loop"):
-        results.append({"package": "light_mem"} | loop_case(args.folder, 4))
-    print(table(results))
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python", *sys.argv]),
-        "machine": {
-            "cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(),
-            "load_average_at_start": load,
-        },
-        "results": results,
-    }  # fmt: skip
-    if args.out:
-        args.out.write_text(json.dumps(report, indent=2) + "\n")
+    kept = Kept(args.out, "light_mem.py", args.minutes, args.again)
+    for name, package, measure in wanted_rows(args):
+        rows = kept.take(name, lambda p=package, m=measure: [{"package": p} | m()])
+        if rows:
+            print(table(rows), file=sys.stderr)
+    print(table(kept.results))
+    if kept.left:
+        print(f"not taken for want of time: {', '.join(kept.left)}")
     if args.plot:
-        plot(results, args.plot)
+        plot(kept.report, args.plot)
+
+
+def wanted_rows(
+    args: argparse.Namespace,
+) -> Iterator[tuple[str, str, Callable[[], dict[str, Any]]]]:
+    """Name, package and how to take each row, in order."""
+    sizes = tuple(each << 10 for each in args.page_kib) if args.page_kib else PAGE_SIZES
+    for package in ["light_mem", *([args.original] if args.original else [])]:
+        module = importlib.import_module(package)
+        for page_bytes, block_mb in cases(sizes):
+            if args.only in (None, "transfer") and not (block_mb and args.pages_only):
+                name = f"{package}: pages of {page_bytes >> 10} KiB"
+                name += f" in blocks of {block_mb} MiB" if block_mb else ""
+                yield (
+                    name,
+                    package,
+                    partial(transfer_case, module, args.folder, page_bytes, block_mb, args),
+                )
+        if args.only in (None, "query"):
+            measure = partial(query_case, module, args.folder, args.entries)
+            yield f"{package}: queries", package, measure
+    if args.only in (None, "loop"):
+        yield "light_mem: LightLLM's loop", "light_mem", partial(loop_case, args.folder, 4)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ again. Wrong bytes, or memory, descriptors or threads above their ceilings, end 
 from __future__ import annotations
 
 import argparse
+import datetime
 import errno
 import json
 import os
@@ -178,6 +179,14 @@ def sick_storage(folder: Path, seed: int) -> None:
     )
 
 
+def processor() -> str:
+    """The name of the processor."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
 def usage() -> dict[str, int]:
     """Memory, descriptors and threads of this process."""
     status = Path("/proc/self/status").read_text()
@@ -192,6 +201,7 @@ def usage() -> dict[str, int]:
 def soak(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
     """Run for so long; answer the figures, `failures` among them."""
     figures = Figures()
+    load = os.getloadavg()[0]
     places = [Place(spec, folder / spec.replace("|", "-").lower()) for spec in PIPELINES]
     dice = random.Random(seed)
     workers = [
@@ -230,7 +240,9 @@ def soak(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
     return {
         "seconds": round(time.monotonic() - started, 1),
         "seed": seed,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{processor()}, {os.cpu_count()} CPUs",
+        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
         "block_bytes": BLOCK_BYTES,
         "reopened": reopened,
         "counts": dict(sorted(figures.counts.items())),

@@ -22,6 +22,7 @@ class MemoryStore : public Store {
 
   std::atomic<int> loads{0};
   std::atomic<int> loaded_rows{0};
+  std::atomic<int> dumps{0};
   std::atomic<int> dumped_rows{0};
   std::atomic<bool> fail_loads{false};
   std::atomic<bool> fail_dumps{false};
@@ -61,7 +62,10 @@ class MemoryStore : public Store {
     ++loads;
     return start(batch, true);
   }
-  TaskPtr dump(const Batch& batch) override { return start(batch, false); }
+  TaskPtr dump(const Batch& batch) override {
+    ++dumps;
+    return start(batch, false);
+  }
   Status remove(std::span<const BlockKey> keys) override {
     const std::lock_guard lock(mutex_);
     for (const BlockKey& key : keys) blocks_.erase(key);

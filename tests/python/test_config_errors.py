@@ -88,6 +88,24 @@ def test_a_value_that_does_not_fit_says_what_is_expected(tmp_path, text, expecte
     assert error.line == 1
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {8000: 1},
+        {None: 1},
+        {("a", 1): 1},
+        {"monitoring": {1: 2}},
+        {"ucm_connector_config": {1: 2}},
+        {"ucm_connectors": [{1: 2}]},
+        {"ucm_sparse_config": {1: {}}},
+        {"platform": {1: 2}},
+    ],
+)
+def test_a_key_of_a_dict_that_is_no_text_is_refused(source):
+    with pytest.raises(ConfigError, match=r"8000|None|\b1\b"):
+        load_config(source, environ={})
+
+
 def test_a_tiered_strategy_and_other_values_keep_their_line_inside_lists(tmp_path):
     error = failure(tmp_path, CONNECTOR + "      io_threads: 0\n")
     assert error.line == 6

@@ -244,8 +244,11 @@ def test_collection_that_is_switched_off_has_no_capacity():
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({}, "that HCCL could run"),
-        ({"platform": {"type": "ascend", "device_ids": [0, 1]}}, "that HCCL could run"),
+        ({}, "no collective that HCCL could run"),
+        (
+            {"platform": {"type": "ascend", "device_ids": [0, 1]}},
+            "no collective that HCCL could run",
+        ),
         ({"platform": "cuda"}, "`ascend_config` has no effect: the platform is cuda"),
     ],
 )

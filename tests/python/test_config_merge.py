@@ -80,6 +80,20 @@ def test_variables_change_one_key_of_a_section_and_leave_the_others(file):
     assert load_config(file, environ={}).metrics_port == 9300
 
 
+def test_a_value_that_is_the_default_wins_over_another_one_too(file):
+    file.write_text(
+        "store_pipeline: Cache\nmetrics: {enabled: false, prometheus_port: 9300}\n"
+        "monitoring: {prometheus: {enabled: false, address: 127.0.0.1}}\n"
+    )
+    on = {"metrics": {"enabled": True}, "monitoring": {"prometheus": {"enabled": True}}}
+    assert load_config(file, environ={}).metrics_port is None
+    config = load_config({"UCM_CONFIG_FILE": str(file), **on}, environ={})
+    assert config.metrics_port == 9300
+    assert config.monitoring.prometheus.address == "127.0.0.1"
+    switched = load_config(file, environ={"UCM_METRICS_ENABLED": "true"})
+    assert switched.metrics.enabled
+
+
 def test_a_flag_that_changes_nothing_here_says_so():
     (note,) = load_config({"load_only_first_rank": True}, environ={}).notes
     assert "each rank itself reads" in note

@@ -22,6 +22,9 @@ _VALUES = {
     "bytes": st.integers(4096, 1 << 40),
     "mode": st.sampled_from(["0700", "0o755", 0o750]),
     "paths": st.lists(st.sampled_from(["/a", "/b/c", "/d"]), min_size=1, unique=True),
+    "quotas": st.dictionaries(
+        st.sampled_from(["a", "b.1", "C-x_2"]), st.sampled_from(["10%", "20.5%", "1GiB", 1 << 20])
+    ),
     "sizes": st.lists(st.integers(0, 9), max_size=4),
 }
 _TREE = st.recursive(
@@ -37,6 +40,8 @@ def values_of(name):
     entry = keys_of(StoreConfig)[name]
     if entry.choices:
         return st.sampled_from(entry.choices)
+    if entry.kind == "bytes" and entry.maximum is not None:
+        return st.integers(int(entry.minimum), int(entry.maximum))
     return _VALUES[entry.kind]
 
 

@@ -80,6 +80,22 @@ def test_documented_names_stand_for_pipelines(tmp_path, name, spec):
     assert works(store)
 
 
+@pytest.mark.parametrize("written", ["dict", "file"])
+def test_a_name_inside_the_configuration_stands_for_its_pipeline_too(tmp_path, written):
+    config = settings("Disk", tmp_path)
+    del config["store_pipeline"]
+    source = {
+        "ucm_connectors": [{"ucm_connector_name": "UcmDiskStore", "ucm_connector_config": config}]
+    }
+    if written == "file":
+        (tmp_path / "ucm.yaml").write_text(yaml.safe_dump(source))
+        source = str(tmp_path / "ucm.yaml")
+    for arguments in ((source,), ("UcmPipelineStore", source), ("UcmDiskStore", source)):
+        store = UcmConnectorFactory.create_connector(*arguments)
+        assert store.config.spec == ("Cache|Posix" if "UcmPipelineStore" in arguments else "Disk")
+        assert works(store)
+
+
 def test_a_file_and_the_long_form_open_the_same_store(tmp_path, config):
     long = {
         "ucm_connectors": [
@@ -129,7 +145,7 @@ def test_a_registered_class_of_another_package_is_used(factory, config, other_pa
     assert isinstance(factory.create_connector("Other", config), other_package)
 
 
-def test_a_configuration_may_name_the_module_of_its_store(other_package):
+def test_a_configuration_may_name_the_module_of_its_store(other_package, tmp_path):
     entry = {
         "ucm_connector_name": "Other",
         "ucm_connector_module_path": "other_package",
@@ -138,6 +154,10 @@ def test_a_configuration_may_name_the_module_of_its_store(other_package):
     assert isinstance(
         UcmConnectorFactory.create_connector({"ucm_connectors": [entry]}), other_package
     )
+    path = tmp_path / "ucm.yaml"
+    path.write_text(yaml.safe_dump({"ucm_connectors": [entry]}))
+    store = UcmConnectorFactory.create_connector(str(path))
+    assert isinstance(store, other_package) and store.config == str(path)
     store = UcmConnectorFactoryV1.create_connector("Other", {}, "other_package")
     assert isinstance(store, other_package)
 
@@ -158,6 +178,15 @@ def test_calls_without_a_configuration_are_answered():
             UcmConnectorFactory.create_connector(*arguments)
     with pytest.raises(InvalidArgument, match="local_rank is a whole number"):
         UcmConnectorFactory.create_connector({"store_pipeline": "Cache"}, -1)
+
+
+@pytest.mark.parametrize("name", ["UcmPipelineStore", "UcmNfsStore"])
+def test_the_released_factory_answers_a_configuration_that_is_no_dict(name):
+    for config in (None, [], "ucm.yaml"):
+        with pytest.raises(ConfigError, match="a dict is expected, not"):
+            UcmConnectorFactoryV1.create_connector(name, config)
+    with pytest.raises(ConfigError, match="unknown store None"):
+        UcmConnectorFactoryV1.create_connector(None, {})
 
 
 def test_the_released_factory_takes_the_module_of_its_store(tmp_path):

@@ -179,6 +179,12 @@ def test_a_port_that_is_taken_is_named_and_does_not_stop_the_engine(caplog):
         endpoint.close()
 
 
+def test_a_port_beyond_the_last_one_does_not_stop_the_engine(caplog):
+    config = load_config({"metrics": {"prometheus_port": 65535}}, environ={})
+    assert prometheus.start(config, port_offset=1) is None
+    assert "65536" in caplog.text
+
+
 def test_several_stores_of_one_process_share_an_endpoint(tmp_path):
     free = prometheus.serve(0, "127.0.0.1")
     free.close()
@@ -268,6 +274,13 @@ def test_a_metrics_file_that_is_wrong_names_the_line(tmp_path, text, expected):
     with pytest.raises(ConfigError, match=expected) as caught:
         read_metrics_file(str(path))
     assert caught.value.line == 1
+
+
+def test_a_metrics_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "metrics.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="no UTF-8 text"):
+        read_metrics_file(str(path))
 
 
 def test_names_are_well_formed():

@@ -46,6 +46,8 @@ def row():
         (b"abc", 0, [row()], "a list of bytes, not one identifier"),
         (["abc"], 0, [row()], "a block id is bytes, not str; encode text"),
         ([1], 0, [row()], "a block id is bytes, not int"),
+        (None, 0, [row()], "a block id is bytes, not NoneType"),
+        (np.array([b"a"]), 0, [row()], "numpy drops zeros at the end of bytes"),
         ([b"a", b"b"], 0, np.zeros(4), "2 blocks need a list"),
         ([b"a"], 0, [["x", "y"]], "piece 0 of row 0 is str: a torch tensor"),
         ([b"a"], 0, [[None, None]], "piece 0 of row 0 is NoneType"),

@@ -119,3 +119,9 @@ def test_addresses_are_held_as_tensors_are(make_store):
 def test_each_block_needs_its_answer(make_store):
     with pytest.raises(InvalidArgument, match="2 blocks need 2 answers, not 1"):
         make_store().commit([b"a", b"b"], [True])
+
+
+@pytest.mark.parametrize("ok", [1, None, "yes"])
+def test_an_answer_is_true_or_false(make_store, ok):
+    with pytest.raises(InvalidArgument, match="True, False, or a list of them"):
+        make_store().commit([b"a"], ok)

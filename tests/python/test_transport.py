@@ -57,6 +57,16 @@ def test_the_pool_keeps_its_limit_and_reuses_idle_classes_for_others(pool):
     assert pool.allocate(1 << 20).nbytes == 1 << 20
 
 
+def test_a_pool_smaller_than_a_class_hands_out_whole_buffers_or_none():
+    pool = PinnedMemoryPool(initial_size=1000, max_size=2000)
+    buffer = pool.allocate(1500)
+    assert buffer.nbytes == 1500
+    pool.free(buffer)
+    with pytest.raises(OutOfMemory):
+        pool.allocate(2001)
+    assert pool.allocate(2000).nbytes == 2000
+
+
 def test_a_buffer_is_given_back_once(pool):
     buffer = pool.allocate(10)
     pool.free(torch.from_numpy(buffer))

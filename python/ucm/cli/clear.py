@@ -14,12 +14,13 @@ import click
 
 from ucm.cli.output import console, note, write_json
 from ucm.cli.params import bytes_text, count_text, json_option
-from ucm.cli.roots import FORMAT, LOCK, Root, find_roots, writing
+from ucm.cli.roots import FORMAT, LOCK, NAMESPACE_PREFIX, Root, find_roots, writing
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _BLOCK = re.compile(r"[0-9a-f]{32}(\.r\d+)?")
 _PAGES = re.compile(rf"{LOCK}|{re.escape(FORMAT)}(\..+)?|index(\..+)?|table(\..+)?|seg-\d{{5,}}")
 _TEMPORARY = ".t-"
+_PIN = ".p-"
 _COLLECTOR = ".collector"
 
 
@@ -81,15 +82,32 @@ def own_files(root: Root) -> Iterator[Path]:
         if (root.path / LOCK).exists():
             yield root.path / LOCK
         return
-    for folder in sorted(root.path.iterdir()):
-        if _FOLDER.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+    for place in _namespaces(root.path):
+        for folder in _block_folders(place):
             for each in sorted(folder.iterdir()):
-                own = _BLOCK.fullmatch(each.name) and each.name.startswith(folder.name)
+                name = each.name.removeprefix(_PIN)
+                own = _BLOCK.fullmatch(name) and name.startswith(folder.name)
                 if (own or each.name.startswith(_TEMPORARY)) and _is_file(each):
                     yield each
-        elif (folder.name.startswith(_TEMPORARY) or folder.name == _COLLECTOR) and _is_file(folder):
-            yield folder
+    for each in sorted(root.path.iterdir()):
+        if (each.name.startswith(_TEMPORARY) or each.name == _COLLECTOR) and _is_file(each):
+            yield each
     yield root.path / FORMAT
+
+
+def _namespaces(path: Path) -> list[Path]:
+    """Where the blocks of a Posix store lie: itself, and the folders of its namespaces."""
+    named = (each for each in path.iterdir() if each.name.startswith(NAMESPACE_PREFIX))
+    return [path, *sorted(each for each in named if _is_folder(each))]
+
+
+def _block_folders(path: Path) -> list[Path]:
+    folders = (each for each in path.iterdir() if _FOLDER.fullmatch(each.name))
+    return sorted(each for each in folders if _is_folder(each))
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _is_file(path: Path) -> bool:
@@ -107,9 +125,11 @@ def _remove(root: Root, files: list[Path]) -> None:
     for each in files:
         each.unlink(missing_ok=True)
     if root.stage == "Posix":
-        for folder in root.path.iterdir():
-            if _FOLDER.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+        for place in _namespaces(root.path):
+            for folder in _block_folders(place):
                 _rmdir(folder)
+            if place != root.path:
+                _rmdir(place)
 
 
 def _drop_empty(folder: Path, stop: Path) -> None:

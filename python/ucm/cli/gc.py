@@ -16,7 +16,7 @@ import click
 
 from ucm.cli.output import Meter, console, meter, write_json
 from ucm.cli.params import AGE, SizeType, bytes_text, count_text, json_option
-from ucm.cli.roots import Root, busy, find_roots, walk, writer_of
+from ucm.cli.roots import Root, busy, find_roots, namespace_of, walk, writer_of
 from ucm.errors import Unavailable
 
 _BATCH = 1024
@@ -24,12 +24,13 @@ _BATCH = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A stored block: when it was written, what it takes, its key and its store."""
+    """A stored block: when it was written, what it takes, its key, its store and namespace."""
 
     written_ns: int
     stored: int
     key: bytes
     root: int
+    namespace: str
 
 
 @click.command(epilog="Example: ucm gc /data/ucm_cache --capacity 200GiB --dry-run")
@@ -66,7 +67,8 @@ def read_blocks(roots: list[Root]) -> list[Block]:
         def take(record: dict[str, Any], index: int = index, root: Root = root) -> None:
             stored = root.stored_bytes(record["bytes"])
             key = bytes.fromhex(record["key"])
-            blocks.append(Block(int(record["written_ns"]), stored, key, index))
+            place = namespace_of(record, root)
+            blocks.append(Block(int(record["written_ns"]), stored, key, index, place))
 
         walk(root, False, take)
     return sorted(blocks, key=lambda block: block.written_ns)
@@ -100,14 +102,15 @@ def remove(roots: list[Root], victims: list[Block], quiet: bool) -> None:
         click.ClickException: A writer has a store open.
     """
     with meter("remove", len(victims), quiet=quiet) as bar:
-        for index, root in enumerate(roots):
-            keys = [block.key for block in victims if block.root == index]
-            if keys:
-                try:
-                    with opened(root) as pipeline:
-                        _remove_keys(pipeline, keys, bar)
-                except Unavailable:
-                    raise busy(root) from None
+        places = sorted({(block.root, block.namespace) for block in victims})
+        for place in places:
+            keys = [block.key for block in victims if (block.root, block.namespace) == place]
+            root = roots[place[0]]
+            try:
+                with opened(root, place[1]) as pipeline:
+                    _remove_keys(pipeline, keys, bar)
+            except Unavailable:
+                raise busy(root) from None
 
 
 def _remove_keys(pipeline: Any, keys: list[bytes], bar: Meter) -> None:
@@ -118,12 +121,13 @@ def _remove_keys(pipeline: Any, keys: list[bytes], bar: Meter) -> None:
 
 
 @contextmanager
-def opened(root: Root) -> Iterator[Any]:
+def opened(root: Root, namespace: str = "") -> Iterator[Any]:
     """The pipeline of one store, open for writing, with no side effect on its neighbours."""
     from ucm import _core
 
     if root.stage == "Posix":
-        pipeline = _core.Pipeline("Posix", {"storage_backends": [str(root.path)]})
+        own = {"namespace": namespace} if namespace else {}
+        pipeline = _core.Pipeline("Posix", {"storage_backends": [str(root.path)], **own})
         try:
             yield pipeline
         finally:

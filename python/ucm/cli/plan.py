@@ -17,7 +17,7 @@ PAGE_SIZES = (64, 128, 256, 512)
 """Tokens per page that are compared; LightLLM takes powers of two."""
 ADVICE = {
     "chat": (64, 128, "short prompts: little is lost at a prompt's end, more prefixes are shared"),
-    "mixed": (128, 256, "a compromise"),
+    "mixed": (128, 256, "prompts of all lengths: a compromise"),
     "long": (256, 512, "long prompts: fewer and larger transfers"),
 }
 """Kind of load -> page sizes from, to, and why, as LightLLM's deployment guide advises."""
@@ -166,11 +166,11 @@ def make_plan(
         "page_reason": why,
         "lightllm_options": " ".join(options),
         "huge_pages_2mib": math.ceil(levels[1]["bytes"] / _HUGE_PAGE),
-        "notes": [*shape.notes, *_remarks(shape, levels)],
+        "notes": [*shape.notes, *_remarks(shape, levels, ranks)],
     }
 
 
-def _remarks(shape: KvShape, levels: list[dict[str, Any]]) -> list[str]:
+def _remarks(shape: KvShape, levels: list[dict[str, Any]], ranks: int) -> list[str]:
     remarks = []
     for each in levels[1:]:
         low, high = _RATIOS[each["level"]]
@@ -180,6 +180,14 @@ def _remarks(shape: KvShape, levels: list[dict[str, Any]]) -> list[str]:
                 f"{each['level']} is {ratio:g} times the GPU's memory; the guide suggests "
                 f"{low} to {high} times"
             )
+    copies = levels[0]["token_bytes"] // levels[1]["token_bytes"]
+    if levels[0]["bytes"] and copies > 1:
+        what = "its KV" if shape.kind == "MLA" else "a KV head"
+        remarks.append(
+            f"{copies} ranks keep {what} each, so a token takes {copies} times as much on the GPUs"
+        )
+    if ranks % shape.heads and shape.heads % ranks:
+        remarks.append(f"{ranks} ranks do not share {shape.heads} KV heads evenly")
     if levels[2]["bytes"] and not levels[1]["bytes"]:
         remarks.append("LightLLM's disk level works through its CPU level: give --cpu-gb as well")
     if shape.kv_dtype == "fp8":
@@ -200,20 +208,27 @@ def _show(report: dict[str, Any]) -> None:
         ("tokens", "right"),
     ]
     levels = table(None, columns)
-    for each in report["levels"]:
+    given = [each for each in report["levels"] if each["bytes"]]
+    for each in given:
         size, tokens = bytes_text(each["bytes"]), count_text(each["tokens"])
         levels.add_row(each["level"], size, count_text(each["tokens_per_gb"]), tokens)
-    out.print(levels)
-    columns = [("tokens per page", "right"), ("page", "right"), ("CPU pages", "right")]
-    columns += [("disk pages", "right"), ("longest cached prompt", "right")]
+    if given:
+        out.print(levels)
+    else:
+        per_gb = count_text(report["levels"][1]["tokens_per_gb"])
+        out.print(f"{per_gb} tokens per GB; --gpu-gb, --cpu-gb and --disk-gb give capacities")
+    held = [each["level"] for each in given if each["level"] != "gpu"]
+    columns = [("tokens", "right"), ("page", "right")]
+    columns += [(f"{name} pages", "right") for name in held]
+    columns += [("longest prompt kept", "right"), ("", "left")]
     pages = table(None, columns)
     for each in report["pages"]:
         pages.add_row(
             str(each["page_tokens"]),
             bytes_text(each["page_bytes"]),
-            count_text(each["cpu_pages"]),
-            count_text(each["disk_pages"]),
+            *(count_text(each[f"{name}_pages"]) for name in held),
             count_text(each["longest_cached_prompt"]),
+            "advised" if each["page_tokens"] == report["page_tokens"] else "",
         )
     out.print(pages)
     out.print(f"Page size: {report['page_tokens']} tokens ({report['page_reason']}).")

@@ -91,7 +91,7 @@ def read_trace(path: Path, limit: int | None) -> Trace:
         click.ClickException: A line is no request, or there is none.
     """
     found: list[tuple[float, list[int]]] = []
-    with open(path, encoding="utf-8") as lines:
+    with open(path, encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -99,7 +99,7 @@ def read_trace(path: Path, limit: int | None) -> Trace:
                 request = json.loads(line)
                 ids = [int(each) for each in request["hash_ids"]]
                 found.append((float(request["timestamp"]), ids))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise click.ClickException(
                     f"{path}, line {number}: no request with `timestamp` and `hash_ids` "
                     f"({type(error).__name__}: {error})"

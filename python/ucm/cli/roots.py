@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+NAMESPACE_PREFIX = "n-"
 FORMAT = "FORMAT.json"
 LOCK = "LOCK"
 _STAGES = {"ucm-posix": "Posix", "ucm-pages": "Disk"}
@@ -47,6 +48,14 @@ class Root:
         if self.stage == "Disk":
             return self.slot_bytes
         return -(-payload // _PAGE) * _PAGE + _PAGE
+
+
+def namespace_of(record: dict[str, Any], root: Root) -> str:
+    """The namespace a block of a Posix store lies in; empty for none."""
+    if root.stage != "Posix":
+        return ""
+    folder = Path(record["location"]).relative_to(root.path).parts[0]
+    return folder.removeprefix(NAMESPACE_PREFIX) if folder.startswith(NAMESPACE_PREFIX) else ""
 
 
 def read_root(path: Path) -> Root | None:

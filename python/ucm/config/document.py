@@ -11,6 +11,7 @@ from ucm.config import answers
 from ucm.config.env import ANSWERED, CONFIG_FILE
 from ucm.config.fields import Alias, Key, keys_of
 from ucm.config.light_mem import LightMemConfig
+from ucm.config.lightllm import LightLlmConfig
 from ucm.config.model import (
     AscendConfig,
     LoggingConfig,
@@ -94,6 +95,32 @@ mounted, the error has the command that mounts it. For /etc/fstab:
 
 Each rank of an engine keeps the blocks of a `Disk` stage in `<backend>/rank-<rank>`.
 
+## Namespaces and quotas
+
+Stores that share the directory of a `Posix` stage may divide it. `namespace` says whose blocks a
+store reads and writes; blocks of different namespaces lie in folders of their own and never meet.
+`quotas` says how much of `capacity_bytes` a namespace may take, in percent or bytes, of each
+backend like `capacity_bytes` itself:
+
+```yaml
+store_pipeline: "Cache|NFS"
+storage_backends: "/mnt/nfs/ucm"
+capacity_bytes: 2TiB
+namespace: model-a
+quotas: {model-a: 40%, model-b: 500GiB}
+```
+
+A quota is a limit and a promise. Its namespace makes room among its own blocks only, and nobody
+else's blocks make room among them; what has no quota shares the rest in the same way. A store that
+has used up its share between two collections does not keep further blocks, and counts them in
+`ucm_refused_blocks_total`. Each process counts what it writes exactly and sees what others of its
+namespace wrote at its next collection, which comes after at most a quarter of
+`eviction_high - eviction_low` of the quota, or a minute. All stores of a directory need the same
+`quotas` and `capacity_bytes`: whoever collects goes by its own.
+
+The other stages are apart already: a `Cache` is memory of one store, or of those that agree in
+`unique_id`, and a `Disk` directory has one writer. Their own sizes are their quotas.
+
 ## Memory of the Cache
 
 `buffer_number` and `cache_capacity` count blocks, `pinned_pool_size` and `max_pinned_size` bytes.
@@ -126,7 +153,11 @@ _STORE_SECTIONS: tuple[tuple[str, type], ...] = (
 )
 _LIGHT_MEM = (
     "LightLLM makes its disk cache without them, so they are arguments of `PyLocalCacheService`\n"
-    "and environment variables; see [light_mem](light_mem.md). They stand in no file."
+    "and environment variables; see [LightLLM](lightllm.md). They stand in no file."
+)
+_LIGHTLLM = (
+    "The processes of a LightLLM server share nothing but their environment, so these are\n"
+    "variables alone; see [LightLLM](lightllm.md). Those that begin with `LIGHTLLM_` are its own."
 )
 _TOP_SECTIONS: tuple[tuple[str, type], ...] = (
     ("`monitoring`", MonitoringConfig),
@@ -147,7 +178,19 @@ def render() -> str:
     for title, cls in _TOP_SECTIONS:
         lines += ["", f"### {title}", "", *_table(cls)]
     lines += ["", "## Settings of `light_mem`", "", _LIGHT_MEM, "", *_table(LightMemConfig)]
-    lines += ["", *_sparse(), "", *_environment(), "", *_metrics(), "", *_answered(), ""]
+    lines += ["", "## Settings of the LightLLM adapters", "", _LIGHTLLM, ""]
+    lines += [
+        *_table(LightLlmConfig),
+        "",
+        *_sparse(),
+        "",
+        *_environment(),
+        "",
+        *_metrics(),
+        "",
+        *_answered(),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -166,6 +209,7 @@ def _kind(entry: Key) -> str:
         "mode": "permissions",
         "section": "section",
         "mapping": "mapping",
+        "quotas": "mapping",
     }.get(entry.kind, entry.kind)
     if entry.choices:
         kind = ", ".join(f"`{choice}`" for choice in entry.choices)
@@ -228,6 +272,7 @@ def _environment() -> Iterator[str]:
         (MetricsConfig, "metrics."),
         (LoggingConfig, "logging."),
         (LightMemConfig, "light_mem "),
+        (LightLlmConfig, "lightllm "),
     ):
         for name, entry in keys_of(cls).items():
             for variable in entry.env:

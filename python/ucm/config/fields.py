@@ -55,7 +55,8 @@ def key(
     """A dataclass field that carries a `Key`.
 
     Args:
-        kind: bool, int, float, str, bytes, paths, sizes, mode, strings, mapping or section.
+        kind: bool, int, float, str, bytes, paths, sizes, mode, strings, mapping, quotas
+            or section.
         doc: One sentence: what the key is for.
         default: Value when the key is absent; None leaves the choice to the stage.
         aliases: Other documented names.

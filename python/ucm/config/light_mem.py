@@ -25,7 +25,7 @@ class LightMemConfig:
     shared: str = key(
         "str",
         "The folder is shared by several nodes: each writes a part of its own and reads all. auto: "
-        "on network file systems.",
+        "on network file systems, and on FUSE where the server has several nodes.",
         default="auto",
         choices=("auto", "on", "off"),
         env=("UCM_LIGHT_MEM_SHARED",),

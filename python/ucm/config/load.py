@@ -11,9 +11,17 @@ from typing import Any
 
 from ucm.config import answers
 from ucm.config.env import CONFIG_FILE, env_values
-from ucm.config.model import MetricsConfig, StoreConfig, UcmConfig
-from ucm.config.pipelines import parse_pipeline
-from ucm.config.read import Reader, is_store_key, nearest_key, read_store, top_keys
+from ucm.config.model import StoreConfig, UcmConfig
+from ucm.config.pipelines import NAMED, parse_pipeline
+from ucm.config.read import (
+    Reader,
+    check_key,
+    given_keys,
+    is_store_key,
+    nearest_key,
+    read_store,
+    top_keys,
+)
 from ucm.config.source import Document, KeyPath, Origin, read_yaml
 from ucm.config.sparse import METHODS, NOTE, check_sparse
 from ucm.errors import ConfigError, UcmError
@@ -108,6 +116,8 @@ def _read_layer(
 ) -> _Layer:
     reader = Reader(origin, notes)
     layer = _Layer({}, {}, {}, origin)
+    for name in values:
+        check_key(name, (name,), origin)
     forms = [form for form in _FORMS if form in values]
     if len(forms) > 1:
         raise origin.error("`ucm_connectors` and `ucm_connector_config`: keep one", (forms[1],))
@@ -203,12 +213,15 @@ def _merge(layers: list[_Layer], notes: list[str]) -> UcmConfig:
         notes.append(
             "`load_only_first_rank` has no effect: each rank itself reads the blocks MLA shares"
         )
+    name = connector.get("ucm_connector_name", "UcmPipelineStore")
+    if store.get("store_pipeline") is None and NAMED.get(name) is not None:
+        store["store_pipeline"] = NAMED[name]
     _answer_ascend(store, notes)
     _spread_sections(store)
     _check_pipeline(store, origin, store_path)
     return UcmConfig(
         store=StoreConfig(**store, origin=origin),
-        connector_name=connector.get("ucm_connector_name", "UcmPipelineStore"),
+        connector_name=name,
         connector_module_path=connector.get("ucm_connector_module_path"),
         **top,
         notes=tuple(dict.fromkeys(notes)),
@@ -221,18 +234,17 @@ def _update_top(top: dict[str, Any], layer: dict[str, Any]) -> None:
     for name, value in layer.items():
         old = top.get(name)
         top[name] = value if type(old) is not type(value) else _section_over(old, value)
-    if isinstance(layer.get("metrics"), MetricsConfig) and layer["metrics"].enabled is False:
-        top["enable_metrics"] = False
+    if "enabled" in given_keys(layer.get("metrics")):
+        top["enable_metrics"] = layer["metrics"].enabled and layer.get("enable_metrics", True)
 
 
 def _section_over(old: Any, new: Any) -> Any:
     if not dataclasses.is_dataclass(new):
         return new
-    changes = {
-        each.name: getattr(new, each.name)
-        for each in dataclasses.fields(new)
-        if getattr(new, each.name) != each.default
-    }
+    changes = {name: getattr(new, name) for name in given_keys(new)}
+    for name, value in changes.items():
+        if type(getattr(old, name)) is type(value):
+            changes[name] = _section_over(getattr(old, name), value)
     return dataclasses.replace(old, **changes)
 
 

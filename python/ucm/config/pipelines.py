@@ -28,6 +28,17 @@ _SPELLING = {
     "null": "Null",
     "fake": "Fake",
 }
+NAMED = {
+    "UcmPipelineStore": None,
+    "UcmPosixStore": "Posix",
+    "UcmCacheStore": "Cache",
+    "UcmDiskStore": "Disk",
+    "UcmNfsStore": "Cache|NFS",
+    "UcmPcStore": "Cache|Posix",
+    "UcmDs3fsStore": "Cache|DS3FS",
+    "UcmDramStore": "Cache",
+}
+"""Documented store names -> their pipeline; None leaves it to `store_pipeline`."""
 _SHARED_DIRECTORY = (
     "no remote stage is in this version; use `Cache|NFS` on a shared directory to share blocks "
     "between nodes, or `Cache|Disk` on a local NVMe"

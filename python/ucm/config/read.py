@@ -20,6 +20,7 @@ from ucm.config.source import KeyPath, Origin
 from ucm.config.values import Mismatch, convert
 
 STAGE_PREFIXES = ("cache", "posix", "disk", "fake")
+_GIVEN = "_given"
 
 
 def _no_answer(name: str) -> str | None:
@@ -69,6 +70,7 @@ class Reader:
         written: dict[str, str] = {}
         for name, value in values.items():
             here = (*path, name)
+            check_key(name, here, self.origin)
             if name not in names:
                 self._answered_or_unknown(name, here, list(names), answer, elsewhere)
                 continue
@@ -99,7 +101,10 @@ class Reader:
             TransportConfig: answers.store_answer,
         }
         answer = known.get(cls, _no_answer)
-        return cls(**self.section(cls, value, path, answer))
+        typed = self.section(cls, value, path, answer)
+        made = cls(**typed)
+        object.__setattr__(made, _GIVEN, tuple(typed))
+        return made
 
     def note(self, path: KeyPath, sentence: str) -> None:
         """Remembers a sentence, once."""
@@ -127,10 +132,22 @@ class Reader:
         raise self.origin.error(f"unknown key `{'.'.join(map(str, path))}`{hint}", path, nearest)
 
 
-def nearest_key(name: str, known: Iterable[str]) -> str | None:
+def check_key(name: Any, path: KeyPath, origin: Origin) -> None:
+    """Refuses a key of a dict that is no text; a file has none."""
+    if not isinstance(name, str):
+        raise origin.error(f"the key {name!r} is {type(name).__name__}: a text is expected", path)
+
+
+def given_keys(section: Any) -> tuple[str, ...]:
+    """Which keys of a section were written down, be it with the value of their default."""
+    names: tuple[str, ...] = getattr(section, _GIVEN, ())
+    return names
+
+
+def nearest_key(name: object, known: Iterable[str]) -> str | None:
     """The known key whose name is closest, if any is close."""
     lowered = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
     return lowered[close[0]] if close else None
 
 
@@ -172,6 +189,7 @@ def read_store(
     derived: list[tuple[str, Any]] = []
     overrides: dict[str, Any] = {}
     for name, value in values.items():
+        check_key(name, (*path, name), reader.origin)
         if name in DERIVED:
             derived.append((name, value))
         elif "." in name and name.partition(".")[0].lower() in STAGE_PREFIXES:

@@ -107,11 +107,11 @@ def _check_setting(
         raise origin.error(f"{name}: a share in (0, 1] is expected, not {value!r}", path)
 
 
-def _nearest(word: str, known: Any) -> str | None:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+def _nearest(word: object, known: Any) -> str | None:
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
     return close[0] if close else None
 
 
-def _hint(word: str, known: Any) -> str:
+def _hint(word: object, known: Any) -> str:
     nearest = _nearest(word, known)
     return f"; did you mean {nearest!r}?" if nearest else ""

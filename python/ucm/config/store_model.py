@@ -166,7 +166,7 @@ class StoreConfig:
         "while the first is remembered, for as many blocks as the stage holds.",
         default_text="always",
         choices=("always", "second_use"),
-        stages=("Cache", "Disk"),
+        stages=("Cache", *_DISKS),
     )
     pin_limit: float | None = key(
         "float",
@@ -174,7 +174,7 @@ class StoreConfig:
         default_text="0.5",
         minimum=0,
         maximum=0.9,
-        stages=("Cache", *_DISKS),
+        stages=("Cache", *_DISKS, "Fake"),
     )
     capacity_bytes: int | None = key(
         "bytes",
@@ -184,6 +184,20 @@ class StoreConfig:
         minimum=0,
         stages=(*_DISKS, "Fake"),
         aliases=(Alias("posix_capacity_gb", _gib, "float", "GiB"), "storage_capacity"),
+    )
+    namespace: str | None = key(
+        "str",
+        "Whose blocks these are in a directory that several stores share: a name of letters, "
+        "digits, `.`, `-` and `_`. Stores of other namespaces do not see them.",
+        stages=("Posix",),
+    )
+    quotas: tuple[str, ...] | None = key(
+        "quotas",
+        "`{namespace: 40%, other: 20GiB}`: how much of `capacity_bytes` a namespace may take, and "
+        "has to itself; all others share the rest. The same for all stores of a directory. Each "
+        "rank of a Disk stage has a directory, and so its `capacity_bytes`, to itself.",
+        default_text="none",
+        stages=("Posix",),
     )
     eviction_high: float | None = key(
         "float",
@@ -272,6 +286,16 @@ class StoreConfig:
         default_text="0",
         unit="s",
         minimum=0,
+        stages=("Posix",),
+    )
+    pack_bytes: int | None = key(
+        "bytes",
+        "Blocks of at most this size that are dumped together share files (by hard links, on a "
+        "store that was made with it): much faster where blocks are small.",
+        default_text="0, a file per block",
+        unit="bytes",
+        minimum=0,
+        maximum=1 << 20,
         stages=("Posix",),
     )
     retry_count: int | None = key(

@@ -11,6 +11,8 @@ from ucm.config.backends import split_paths
 from ucm.config.fields import Alias, Key
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SHARE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$")
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:i?[bB])?\s*$")
 
 
@@ -134,6 +136,39 @@ def _mapping(value: Any) -> dict[str, Any]:
     raise Mismatch(f"a mapping `key: value` is expected, not {value!r}")
 
 
+def _quotas(value: Any) -> tuple[str, ...]:
+    """Entries `name=40%` and `name=BYTES`, as the native core takes them."""
+    if not isinstance(value, dict):
+        raise Mismatch(
+            f"a mapping `namespace: 40%` or `namespace: 20GiB` is expected, not {value!r}"
+        )
+    entries = []
+    shares = 0.0
+    for name, quota in value.items():
+        if not isinstance(name, str) or not _NAMESPACE.fullmatch(name):
+            raise Mismatch(
+                "a namespace is 1 to 64 letters, digits, `.`, `-` and `_`, and begins with a "
+                f"letter or a digit, not {name!r}"
+            )
+        share = _SHARE.match(quota) if isinstance(quota, str) else None
+        if share is not None:
+            shares += float(share[1])
+            if not 0 < float(share[1]) <= 100:
+                raise Mismatch(f"{name}: more than 0% and at most 100% is expected, not {quota!r}")
+            entries.append(f"{name}={share[1]}%")
+            continue
+        try:
+            entries.append(f"{name}={_bytes(quota)}")
+        except Mismatch:
+            raise Mismatch(
+                f"{name}: a share such as 40% or bytes such as 20GiB are expected, not {quota!r}"
+            ) from None
+    if shares > 100:
+        raise Mismatch(f"the shares are {shares:g}% together, more than 100%")
+    # A mapping has no order.
+    return tuple(sorted(entries))
+
+
 _KINDS: dict[str, Callable[[Any], Any]] = {
     "bool": _bool,
     "int": _int,
@@ -144,4 +179,5 @@ _KINDS: dict[str, Callable[[Any], Any]] = {
     "paths": _paths,
     "sizes": _sizes,
     "mapping": _mapping,
+    "quotas": _quotas,
 }

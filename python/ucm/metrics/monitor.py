@@ -61,6 +61,11 @@ def register(store: Measured) -> None:
         _stores.add(store)
 
 
+def open_stores() -> list[Measured]:
+    """The stores that take part."""
+    return list(_stores)
+
+
 def retire(store: Measured) -> None:
     """Keeps the counters of a store that is about to close."""
     samples = lasting([*store.metrics(), *store.lookups.sample()])

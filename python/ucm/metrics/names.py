@@ -95,7 +95,8 @@ METRICS = (
         "ucm_refused_blocks_total",
         "counter",
         "blocks",
-        "Blocks that were not kept on their first use (`admission: second_use`).",
+        "Blocks that were not kept: on their first use (`admission: second_use`), or because their "
+        "namespace had no room left.",
         ("stage",),
     ),
     Metric(
@@ -111,6 +112,34 @@ METRICS = (
         "blocks",
         "Blocks of that sample a lookup would have found with twice the capacity.",
         ("stage",),
+    ),
+    Metric(
+        "ucm_namespace_quota_bytes",
+        "gauge",
+        "bytes",
+        "Bytes a namespace may take; 0: no limit. Namespace `(rest)` is all without a quota.",
+        ("stage", "namespace"),
+    ),
+    Metric(
+        "ucm_namespace_used_bytes",
+        "gauge",
+        "bytes",
+        "Bytes a namespace takes, as of the last collection.",
+        ("stage", "namespace"),
+    ),
+    Metric(
+        "ucm_namespace_blocks",
+        "gauge",
+        "blocks",
+        "Blocks a namespace holds, as of the last collection.",
+        ("stage", "namespace"),
+    ),
+    Metric(
+        "ucm_namespace_evicted_blocks_total",
+        "counter",
+        "blocks",
+        "Blocks of a namespace that left for its quota, counted by the store that removed them.",
+        ("stage", "namespace"),
     ),
     Metric("ucm_queue_depth", "gauge", "tasks", "Work that waits in a stage.", ("stage",)),
 )

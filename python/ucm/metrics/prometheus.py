@@ -152,9 +152,10 @@ def serve(
     registry.register(StoreCollector(labels, prefix))
     try:
         server, thread = client.start_http_server(port, addr=address, registry=registry)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise ConfigError(
-            f"metrics port {address}:{port} can not be opened: {error.strerror}; choose another "
+            f"metrics port {address}:{port} can not be opened: "
+            f"{getattr(error, 'strerror', None) or error}; choose another "
             "with monitoring.prometheus.port or UCM_METRICS_PORT",
             key="monitoring.prometheus.port",
         ) from error

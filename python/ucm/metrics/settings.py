@@ -53,10 +53,9 @@ def read_metrics_file(path: str) -> MetricsFile:
     try:
         with open(path, encoding="utf-8") as stream:
             document = read_yaml(stream.read(), path)
-    except OSError as error:
-        raise ConfigError(
-            f"the metrics file can not be read: {error.strerror}", file=path
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise ConfigError(f"the metrics file can not be read: {reason}", file=path) from error
     notes: list[str] = []
     values = _flattened(document.values, document.origin)
     for name in _LISTS:

@@ -12,22 +12,11 @@ from typing import Any
 
 from ucm import monitoring
 from ucm.config import StoreConfig, UcmConfig, load_config
+from ucm.config.pipelines import NAMED
 from ucm.errors import ConfigError, InvalidArgument, Unsupported
 from ucm.store.store import Store
 
 Source = StoreConfig | UcmConfig | Mapping[str, Any] | str | os.PathLike[str]
-
-PIPELINES = {
-    "UcmPipelineStore": None,
-    "UcmPosixStore": "Posix",
-    "UcmCacheStore": "Cache",
-    "UcmDiskStore": "Disk",
-    "UcmNfsStore": "Cache|NFS",
-    "UcmPcStore": "Cache|Posix",
-    "UcmDs3fsStore": "Cache|DS3FS",
-    "UcmDramStore": "Cache",
-}
-"""Documented store names -> their pipeline; None leaves it to `store_pipeline`."""
 
 _MOONCAKE = ("UcmMooncakeStore", "UcmMooncakeStoreV1", "UcmYuanRongStore")
 
@@ -53,8 +42,8 @@ class Registry:
 
     def unknown(self, name: str) -> ConfigError:
         """The error for a name nobody knows."""
-        known = [*PIPELINES, *self._classes]
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        known = [*NAMED, *self._classes]
+        close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else ""
         return ConfigError(
             f"unknown store {name!r}{hint} Known: {', '.join(known)}; others need "
@@ -156,15 +145,16 @@ class UcmConnectorFactory:
             loaded = load_config(config)
             name = loaded.connector_name
             if loaded.connector_module_path:
-                return import_class(loaded.connector_module_path, name)(dict(config))
+                found = import_class(loaded.connector_module_path, name)
+                return found(dict(config) if isinstance(config, Mapping) else config)
         refuse_remote(name)
         registered = cls._registry.get(name)
         if registered is not None:
             return registered(config)
-        if name not in PIPELINES:
+        if name not in NAMED:
             raise cls._registry.unknown(name)
         rank = local_rank or None
-        return open_store(_with_pipeline(name, config), local_rank=local_rank, rank=rank)
+        return open_store(_named(name, config), local_rank=local_rank, rank=rank)
 
 
 def _arguments(
@@ -185,18 +175,17 @@ def _arguments(
         local_rank = rest.pop(0)
     if rest:
         raise InvalidArgument("create_connector takes (config, local_rank) or (name, config)")
-    if isinstance(config, str) and name is None and config in PIPELINES:
+    if isinstance(config, str) and name is None and config in NAMED:
         raise InvalidArgument(f"create_connector({config!r}) lacks its config")
     if config is None:
         raise InvalidArgument("create_connector takes (config, local_rank) or (name, config)")
     return name, config, local_rank
 
 
-def _with_pipeline(name: str, config: Any) -> Any:
-    """The configuration, with the pipeline a store name stands for unless it says another."""
-    pipeline = PIPELINES[name]
-    if pipeline is None or not isinstance(config, Mapping) or "store_pipeline" in config:
-        return config
-    if any(form in config for form in ("ucm_connectors", "ucm_connector_config")):
-        return config
-    return {"store_pipeline": pipeline, **config}
+def _named(name: str, config: Any) -> Any:
+    """The configuration with its store's name, which stands for a pipeline unless it has one."""
+    if isinstance(config, Mapping):
+        return {**config, "ucm_connector_name": name}
+    if isinstance(config, str | os.PathLike):
+        return {"UCM_CONFIG_FILE": config, "ucm_connector_name": name}
+    return config

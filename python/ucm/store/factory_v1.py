@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ucm.store.factory import PIPELINES, Registry, import_class, refuse_remote
+from ucm.config.pipelines import NAMED
+from ucm.store.factory import Registry, import_class, refuse_remote
 
 
 class UcmConnectorFactoryV1:
@@ -40,11 +41,12 @@ class UcmConnectorFactoryV1:
         registered = cls._registry.get(connector_name)
         if registered is not None:
             return registered(config)
-        if ours and connector_name in PIPELINES:
+        if ours and connector_name in NAMED:
             from ucm.store.pipeline.connector import UcmPipelineStore
 
-            pipeline = PIPELINES[connector_name]
-            return UcmPipelineStore({"store_pipeline": pipeline, **config} if pipeline else config)
+            pipeline = NAMED[connector_name]
+            named = pipeline and isinstance(config, Mapping)
+            return UcmPipelineStore({"store_pipeline": pipeline, **config} if named else config)
         if module_path is None:
             raise cls._registry.unknown(connector_name)
         return import_class(module_path, connector_name)(config)

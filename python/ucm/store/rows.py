@@ -13,6 +13,8 @@ from ucm.errors import InvalidArgument
 from ucm.store.platform import platforms_of, torch_name
 from ucm.store.tensors import Memory, memory_of
 
+_ADDRESS = np.dtype(np.uint64)
+
 
 class Sizes(NamedTuple):
     """How a block is cut: bytes of each piece of a shard, and shards per block."""
@@ -47,6 +49,8 @@ def shard_array(count: int, shard_index: Any) -> np.ndarray:
     Raises:
         InvalidArgument: Not whole numbers >= 0, or not one per block.
     """
+    if type(shard_index) is int and 0 <= shard_index <= 0xFFFFFFFF:
+        return _same_shard(count, shard_index)
     if isinstance(shard_index, int | np.integer) and not isinstance(shard_index, bool):
         _check_shards(shard_index, shard_index)
         return _same_shard(count, int(shard_index))
@@ -93,7 +97,7 @@ def address_rows(count: int, shard_index: Any, addresses: Any, sizes: Sizes) -> 
     pieces = len(sizes.pieces)
     if (
         type(addresses) is np.ndarray
-        and addresses.dtype == np.uint64
+        and addresses.dtype == _ADDRESS
         and addresses.shape == (count, pieces)
         and addresses.flags.c_contiguous
     ):
@@ -128,7 +132,7 @@ def check_shards(shards: np.ndarray, sizes: Sizes) -> None:
     """Refuses shard numbers that the layout does not have."""
     if not len(shards):
         return
-    highest = shards[0] if not shards.flags.writeable else shards.max()
+    highest = int(shards.max()) if shards.flags.writeable else shards.item(0)
     if highest >= sizes.shards:
         row = int(np.argmax(shards))
         raise InvalidArgument(
@@ -252,6 +256,8 @@ def infer_sizes(memories: Sequence[Sequence[Memory]], block_bytes: int | None) -
         InvalidArgument: The bytes of a block are no multiple of the bytes of a shard.
     """
     pieces = tuple(memory.nbytes for memory in memories[0])
+    if not pieces:
+        raise InvalidArgument("row 0 has no tensors: at least one is expected")
     shard_bytes = sum(pieces)
     if block_bytes is None:
         return Sizes(pieces, 1)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ucm.config.pipelines import parse_pipeline
 from ucm.errors import InvalidArgument, IoError, NotFound, Unsupported
 from ucm.keys import KEY_BYTES, pack, unpack
 from ucm.metrics import monitor
+from ucm.store.forked import LeftBehind
 from ucm.store.held import HeldBlocks, batch_of, copy_row
 from ucm.store.platform import choose_platform
 from ucm.store.rows import (
@@ -222,7 +224,7 @@ class Store:
             UcmError: The blocks could not be stored; they are gone.
         """
         keys = unpack(_pack(ids))
-        answers = [ok] * len(keys) if isinstance(ok, bool | np.bool_) else list(ok)
+        answers = [ok] * len(keys) if isinstance(ok, bool | np.bool_) else _answers(ok)
         if len(answers) != len(keys):
             raise InvalidArgument(
                 f"{len(keys)} blocks need {len(keys)} answers, not {len(answers)}"
@@ -312,6 +314,15 @@ class Store:
             self._native.close()
             self._pending.clear()
 
+    def __del__(self) -> None:
+        # Tensors that this object keeps alive may still be moved: first that ends.
+        native = getattr(self, "_native", None)
+        if native is not None:
+            native.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a store can not be copied or pickled: open another one")
+
     def __enter__(self) -> Store:
         return self
 
@@ -323,6 +334,12 @@ class Store:
         return f"<ucm.Store{name} {self._spec} {self._sizes or 'sizes not known yet'}>"
 
     # --- inside ---
+
+    def _leave_behind(self) -> None:
+        self._native = LeftBehind(self._native)
+        self._closed = True
+        self._lock = threading.Lock()  # another thread of the parent may have held it
+        self._pending_lock = threading.Lock()
 
     def _open(self, sizes: Sizes | None) -> Any:
         from ucm import _core
@@ -462,16 +479,36 @@ class Store:
         return self._submit("dump", b"".join(names[row] for row in rest), others, event)
 
 
+def _leave_all_behind() -> None:
+    for store in monitor.open_stores():
+        if isinstance(store, Store):
+            store._leave_behind()
+
+
+os.register_at_fork(after_in_child=_leave_all_behind)
+
+
 def _pack(ids: Any) -> bytes:
     if isinstance(ids, bytes | bytearray | str):
         raise InvalidArgument("block ids are a list of bytes, not one identifier")
+    if isinstance(ids, np.ndarray) and ids.dtype.kind == "S":
+        raise InvalidArgument(
+            f"block ids of dtype {ids.dtype}: numpy drops zeros at the end of bytes; pass a list"
+        )
     try:
         return pack(ids)
     except TypeError:
-        wrong = next((each for each in ids if not isinstance(each, bytes)), ids)
+        some = ids if isinstance(ids, Iterable) else ()
+        wrong = next((each for each in some if not isinstance(each, bytes)), ids)
         raise InvalidArgument(
             f"a block id is bytes, not {type(wrong).__name__}; encode text with .encode()"
         ) from None
+
+
+def _answers(ok: Any) -> list[Any]:
+    if not isinstance(ok, list | tuple | np.ndarray):
+        raise InvalidArgument(f"ok is True, False, or a list of them, not {ok!r}")
+    return list(ok)
 
 
 def _check_task(task: Any) -> None:

@@ -7,7 +7,7 @@ namespace ucm::stages::cache {
 
 void CacheFlow::act(Work work) {
   for (const Row& row : work.released) row.transfer->task->release_row(row.number);
-  submit_copies(work.copies);
+  submit_copies(work);
   submit_fetches(work.fetches);
   submit_writes(std::move(work.writes));
   if (!work.removals.empty() && parts_.next) {
@@ -16,24 +16,54 @@ void CacheFlow::act(Work work) {
     }
   }
   for (const auto& [row, status] : work.finished) finish(row, status);
+  for (const Row& row : work.hidden) load_hidden(row);
 }
 
-void CacheFlow::submit_copies(const std::vector<CopyRow>& copies) {
+// What is here of the block may be all that ever comes (a dump that was broken off): it must not
+// hide what the stage below has.
+void CacheFlow::load_hidden(const Row& row) {
+  uint8_t below = 0;
+  const Status asked = parts_.next->lookup({&row.key(), 1}, {&below, 1});
+  Work work;
+  {
+    const Guard guard(this);
+    const uint32_t slot = parts_.slots->find(row.key());
+    if (below != 0 && slot != SlotTable::kNone && parts_.slots->idle(slot)) {
+      parts_.slots->drop(slot);
+    }
+    if (closed_) {
+      work.finished.emplace_back(row, closed_status());
+    } else if (!asked.ok()) {
+      work.finished.emplace_back(row, asked);
+    } else if (below == 0) {
+      work.finished.emplace_back(row, not_stored(row.key()));
+    } else if (!admit(row, &work)) {
+      waiting_.push(row);
+    }
+  }
+  act(std::move(work));
+}
+
+void CacheFlow::submit_copies(const Work& work) {
   const size_t row_bytes = parts_.layout.shard_bytes();
-  const size_t rows_per_job = std::max<size_t>(1, parts_.copier->job_bytes() / row_bytes);
+  const size_t total = work.copies.size() * row_bytes;
+  const size_t pool_bytes = parts_.slots->slots() * parts_.slots->slot_bytes();
+  const size_t rows_per_job =
+      std::max<size_t>(1, parts_.copier->job_bytes(total, pool_bytes) / row_bytes);
+  const bool here = total <= work.copy_here;
   std::vector<CopyRow> job;
-  for (const CopyRow& copy : copies) {
+  for (const CopyRow& copy : work.copies) {
     const bool stranger = !job.empty() && job.front().row.transfer != copy.row.transfer;
     if (stranger || job.size() >= rows_per_job) {
-      submit_copy_job(std::move(job));
+      submit_copy_job(std::move(job), here);
       job.clear();
     }
     job.push_back(copy);
   }
-  if (!job.empty()) submit_copy_job(std::move(job));
+  if (!job.empty()) submit_copy_job(std::move(job), here);
 }
 
-void CacheFlow::submit_copy_job(std::vector<CopyRow> rows) {
+void CacheFlow::submit_copy_job(std::vector<CopyRow> rows, bool here) {
   const std::shared_ptr<Transfer> transfer = rows.front().row.transfer;
   std::vector<CopyPiece> pieces;
   pieces.reserve(rows.size() * parts_.layout.pieces());
@@ -60,6 +90,10 @@ void CacheFlow::submit_copy_job(std::vector<CopyRow> rows) {
     }
     flow->on_copied(*shared_rows, status);
   };
+  if (here && parts_.copier->can_digest(transfer->on_host)) {
+    parts_.copier->copy_here(transfer->direction, std::move(copy_job));
+    return;
+  }
   const bool taken = parts_.copier->submit(transfer->direction, std::move(copy_job));
   if (!taken) on_copied(*shared_rows, closed_status());
 }
@@ -101,8 +135,10 @@ void CacheFlow::submit_fetches(const std::vector<uint32_t>& slots) {
   const auto flow = shared_from_this();
   send(
       *parts_.next, Direction::load, std::move(sent),
-      [flow, slots](uint32_t row, const Status& status) { flow->on_fetched(slots[row], status); },
-      [flow, slots] { flow->on_sent_done(slots); });
+      [flow, slots](uint32_t row, const Status& status) {
+        flow->on_landed({slots[row], status, {}});
+      },
+      [flow, slots] { flow->on_landed({SlotTable::kNone, {}, slots}); });
 }
 
 void CacheFlow::submit_writes(std::vector<Write> writes) {
@@ -122,7 +158,7 @@ void CacheFlow::submit_writes(std::vector<Write> writes) {
       [flow, shared_writes](uint32_t row, const Status& status) {
         flow->on_written((*shared_writes)[row], status);
       },
-      [flow] { flow->on_sent_done({}); });
+      [flow] { flow->on_write_over(); });
 }
 
 SentBatch CacheFlow::describe(const std::vector<uint32_t>& slots) {

@@ -12,8 +12,17 @@ namespace {
 constexpr std::chrono::milliseconds kAbandonedAfter{10000};
 // Asking the kernel who is still there takes a system call for each of the others.
 constexpr uint32_t kBetweenReaps = 50;  // ms
+// Waking another thread takes about as long as copying this much.
+constexpr size_t kCopyHere = size_t{256} << 10;
+// Small blocks that wait for slots go on together, and reach the stage below together.
+constexpr size_t kGatherBytes = size_t{512} << 10;
 
 }  // namespace
+
+CacheFlow::CacheFlow(Parts parts)
+    : parts_(std::move(parts)),
+      gather_(std::max<size_t>(
+          1, std::min(kGatherBytes / parts_.slots->slot_bytes(), parts_.slots->slots() / 8))) {}
 
 CacheFlow::Guard::Guard(CacheFlow* flow) : flow_(flow), lock_(flow->mutex_) {
   flow_->parts_.slots->lock();
@@ -43,6 +52,8 @@ TaskPtr CacheFlow::start(Direction direction, const Batch& batch) {
     if (alive && target) alive->cancel_waiting(target.get());
   });
   Work work;
+  // A dump that goes further down may meet a storage that hangs: never on the caller's thread.
+  if (direction == Direction::load || !parts_.next) work.copy_here = kCopyHere;
   {
     const Guard guard(this);
     if (closed_) {
@@ -111,9 +122,12 @@ bool CacheFlow::admit_load(const Row& row, Work* work) {
     wait_for(row, slot);
     return true;
   }
+  if (slot != SlotTable::kNone && parts_.next && slots.idle(slot)) {
+    work->hidden.push_back(row);
+    return true;
+  }
   if (slot != SlotTable::kNone || !parts_.next) {
-    work->finished.emplace_back(row, make_status(Code::not_found, "cache: block %s is not stored",
-                                                 row.key().prefix().c_str()));
+    work->finished.emplace_back(row, not_stored(row.key()));
     return true;
   }
   slot = acquire(row.key(), SlotState::fetching);
@@ -201,7 +215,13 @@ void CacheFlow::stop_waiting() {
   event().signal();
 }
 
+// After a block was written. The end of its batch gives what is left over.
+void CacheFlow::pump_sometimes(Work* work) {
+  if (++written_ >= gather_) pump(work);
+}
+
 void CacheFlow::pump(Work* work) {
+  written_ = 0;
   while (!waiting_.empty()) {
     const std::vector<Row>& rows = waiting_.front();
     size_t admitted = 0;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <utility>
+
 #include "stages/cache/cache_flow.h"
 
 namespace ucm::stages::cache {
@@ -94,14 +96,58 @@ void CacheFlow::complete_dump(const CopyRow& last, Work* work) {
   for (Row& row : write.rows) work->finished.emplace_back(std::move(row), Status());
 }
 
-void CacheFlow::on_fetched(uint32_t slot, const Status& status) {
-  Work work;
+// Storage threads have better things to do than this: they only say what has come. A thread that
+// copies takes what has gathered until it wakes up, and copies it at once.
+void CacheFlow::on_landed(Landed landed) {
   {
-    const Guard guard(this);
-    complete_fetch(slot, status, &work);
-    pump(&work);
+    const std::lock_guard lock(landed_mutex_);
+    landed_.push_back(std::move(landed));
+    if (std::exchange(landing_, true)) return;
   }
-  act(std::move(work));
+  const bool on_host = parts_.copier->can_digest(false);
+  if (on_host && parts_.copier->run([flow = shared_from_this()] { flow->land(); })) return;
+  land();
+}
+
+void CacheFlow::land() {
+  bool more = true;
+  while (more) {
+    Work work;
+    {
+      const Guard guard(this);
+      more = take_landed(&work);
+    }
+    // Another thread goes on with the rest while this one copies.
+    const bool on_host = parts_.copier->can_digest(false);
+    if (on_host) work.copy_here = SIZE_MAX;
+    if (more && on_host && parts_.copier->run([flow = shared_from_this()] { flow->land(); })) {
+      more = false;
+    }
+    act(std::move(work));
+  }
+}
+
+// About as much as a copy job has, in the order it came. True: there is more.
+bool CacheFlow::take_landed(Work* work) {
+  const size_t slot_bytes = parts_.slots->slot_bytes();
+  const std::lock_guard lock(landed_mutex_);
+  const size_t most = parts_.copier->job_bytes(landed_.size() * slot_bytes, SIZE_MAX);
+  bool room = false;
+  for (size_t bytes = 0; !landed_.empty() && bytes < most; landed_.pop_front()) {
+    const Landed& landed = landed_.front();
+    if (landed.slot != SlotTable::kNone) {
+      complete_fetch(landed.slot, landed.status, work);
+      room = room || !landed.status.ok();
+      bytes += slot_bytes;
+      continue;
+    }
+    for (const uint32_t slot : landed.batch) parts_.slots->unpin(slot);
+    end_batch(work);
+    room = false;
+  }
+  if (room) pump(work);
+  landing_ = !landed_.empty();
+  return landing_;
 }
 
 void CacheFlow::complete_fetch(uint32_t slot, const Status& status, Work* work) {
@@ -139,14 +185,17 @@ void CacheFlow::release_waiters(std::vector<Row> waiters, uint32_t slot, const S
   }
 }
 
-void CacheFlow::on_sent_done(const std::vector<uint32_t>& slots) {
+void CacheFlow::end_batch(Work* work) {
+  pump(work);
+  --open_;
+  if (open_ == 0) idle_.notify_all();
+}
+
+void CacheFlow::on_write_over() {
   Work work;
   {
     const Guard guard(this);
-    for (const uint32_t slot : slots) parts_.slots->unpin(slot);
-    pump(&work);
-    --open_;
-    if (open_ == 0) idle_.notify_all();
+    end_batch(&work);
   }
   act(std::move(work));
 }
@@ -161,7 +210,7 @@ void CacheFlow::on_written(const Write& write, const Status& status) {
     // Not kept when it is not stored below: a later dump would be done without being written.
     if (!status.ok()) parts_.slots->drop(write.slot);
     parts_.slots->unpin(write.slot);
-    pump(&work);
+    pump_sometimes(&work);
   }
   act(std::move(work));
 }

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -25,6 +26,10 @@ inline Status closed_status() {
   return make_status(Code::unavailable, "cache: the store is closed");
 }
 
+inline Status not_stored(const BlockKey& key) {
+  return make_status(Code::not_found, "cache: block %s is not stored", key.prefix().c_str());
+}
+
 // The life of rows inside the Cache. Each event (a call, a copy that ended, a block that arrived
 // from below, a change of a shared pool) is decided under one lock, which fills a Work list, and
 // acted upon after it:
@@ -45,7 +50,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
     bool retain = true;
     std::chrono::nanoseconds timeout{};
   };
-  explicit CacheFlow(Parts parts) : parts_(std::move(parts)) {}
+  explicit CacheFlow(Parts parts);
 
   TaskPtr start(Direction direction, const Batch& batch);
   void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present);
@@ -91,6 +96,15 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
     std::vector<uint32_t> fetches;
     std::vector<Write> writes;
     std::vector<BlockKey> removals;
+    std::vector<Row> hidden;  // loads of blocks that are here in part, and maybe whole below
+    size_t copy_here = 0;     // so many bytes at most may be copied by the thread that acts
+  };
+  // What the stage below has to say about fetches: a block has come, or a batch is over, whose
+  // slots were kept pinned for it.
+  struct Landed {
+    uint32_t slot = SlotTable::kNone;
+    Status status;
+    std::vector<uint32_t> batch;
   };
   // This process's lock and the pool's, in this order.
   class Guard {
@@ -114,6 +128,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void wait_for(const Row& row, uint32_t slot);
   void fail_incomplete();
   void pump(Work* work);
+  void pump_sometimes(Work* work);
   void cancel_waiting(const Transfer* transfer);
   bool waits_for_others() const { return !elsewhere_.empty() || !waiting_.empty(); }
 
@@ -126,20 +141,24 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void release_waiters(std::vector<Row> waiters, uint32_t slot, const Status& status, Work* work);
   // Events from the copier and the stage below.
   void on_copied(const std::vector<CopyRow>& rows, const Status& status);
-  void on_fetched(uint32_t slot, const Status& status);
-  // A batch sent down has ended; `slots` were kept pinned for it.
-  void on_sent_done(const std::vector<uint32_t>& slots);
+  void on_landed(Landed landed);
+  void land();
+  bool take_landed(Work* work);
+  // A batch sent down has ended.
+  void end_batch(Work* work);
+  void on_write_over();
   void on_written(const Write& write, const Status& status);
 
   // Acting on a Work list (cache_action.cpp), without the lock.
   void act(Work work);
-  void submit_copies(const std::vector<CopyRow>& copies);
-  void submit_copy_job(std::vector<CopyRow> rows);
+  void submit_copies(const Work& work);
+  void submit_copy_job(std::vector<CopyRow> rows, bool here);
   // The seeds of the rows' digests (in `low`); null where digests are not taken while copying.
   std::shared_ptr<std::vector<Digest>> digest_seeds(const std::vector<CopyRow>& rows) const;
   void append_pieces(const CopyRow& copy, std::vector<CopyPiece>* pieces) const;
   void submit_fetches(const std::vector<uint32_t>& slots);
   void submit_writes(std::vector<Write> writes);
+  void load_hidden(const Row& row);
   // The pinned slots as a batch for the stage below, counted as open.
   SentBatch describe(const std::vector<uint32_t>& slots);
   void finish(const Row& row, const Status& status);
@@ -154,11 +173,16 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   WaitingRows waiting_;    // for a slot
   WaitingRows elsewhere_;  // for a block that other processes are at work on
   size_t open_ = 0;        // transfers and tasks of the stage below that have not ended
+  const size_t gather_;    // written blocks whose slots are given to waiting rows together
+  size_t written_ = 0;     // blocks since slots were last given
   uint64_t evicted_published_ = 0;
   uint64_t refused_published_ = 0;
   bool closed_ = false;
   bool stopped_ = false;
-  uint32_t reaped_ms_ = 0;  // when members that died were last looked for
+  uint32_t reaped_ms_ = 0;   // when members that died were last looked for
+  std::mutex landed_mutex_;  // taken inside the lock, guards what is below
+  std::deque<Landed> landed_;
+  bool landing_ = false;  // a thread will look at them
 };
 
 }  // namespace ucm::stages::cache

@@ -80,6 +80,10 @@ class SlotTable {
   bool set_copied(uint32_t slot, uint32_t shard);
   bool all_claimed(uint32_t slot) const;
   bool copying(uint32_t slot) const;
+  // A gathering block that nobody is at work on now.
+  bool idle(uint32_t slot) const {
+    return state(slot) == SlotState::gathering && entry(slot).pinned_by == 0;
+  }
 
   // Whether other processes work on the same pool, and those that wait for it to change.
   bool shared() const { return member_ != memory::SharedSegment::kNoMember; }

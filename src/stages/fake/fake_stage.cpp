@@ -13,19 +13,20 @@
 namespace ucm {
 namespace {
 
-constexpr std::array<std::string_view, 4> kOptionKeys = {"buffer_number", "cache_capacity",
-                                                         "capacity_bytes", "eviction_policy"};
+constexpr std::array<std::string_view, 5> kOptionKeys = {
+    "buffer_number", "cache_capacity", "capacity_bytes", "eviction_policy", "pin_limit"};
 constexpr uint64_t kDefaultBlocks = 1 << 16;
 
 // Remembers which blocks were dumped and forgets their bytes, to study hit rates at any capacity
 // without the memory. A load of a remembered block is ok and leaves the caller's memory as it is.
 class FakeStage : public Store {
  public:
-  FakeStage(StageContext context, std::unique_ptr<base::EvictionPolicy> policy, uint32_t blocks)
+  FakeStage(StageContext context, std::unique_ptr<base::EvictionPolicy> policy, uint32_t blocks,
+            double pin_limit)
       : layout_(std::move(context.layout)),
         read_only_(context.read_only),
         metrics_(std::move(context.metrics), "Fake"),
-        index_(std::move(policy), blocks, layout_.shards()) {
+        index_(std::move(policy), blocks, layout_.shards(), pin_limit) {
     metrics_.capacity_bytes().set(static_cast<int64_t>(blocks * layout_.block_bytes()));
   }
   ~FakeStage() override { close(); }
@@ -81,6 +82,19 @@ class FakeStage : public Store {
     return {};
   }
 
+  Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override {
+    UCM_TRY(check_open());
+    for (size_t i = 0; i < keys.size(); ++i) pinned[i] = index_.pin(keys[i]) ? 1 : 0;
+    show_usage();
+    return {};
+  }
+  Status unpin(std::span<const BlockKey> keys) override {
+    UCM_TRY(check_open());
+    for (const BlockKey& key : keys) index_.unpin(key);
+    show_usage();
+    return {};
+  }
+
   void close() override { closed_.store(true, std::memory_order_relaxed); }
 
  private:
@@ -98,6 +112,7 @@ class FakeStage : public Store {
     const size_t blocks = index_.size();
     metrics_.blocks().set(static_cast<int64_t>(blocks));
     metrics_.used_bytes().set(static_cast<int64_t>(blocks * layout_.block_bytes()));
+    metrics_.pinned_blocks().set(static_cast<int64_t>(index_.pinned()));
   }
 
   template <typename Answer>
@@ -156,7 +171,10 @@ Result<StorePtr> make_fake_stage(StageContext context) {
   std::string policy_name = "auto";
   UCM_TRY(reader.read("eviction_policy", &policy_name));
   UCM_TRY_ASSIGN(auto policy, base::make_eviction_policy(policy_name, blocks));
-  return StorePtr(std::make_unique<FakeStage>(std::move(context), std::move(policy), blocks));
+  double pin_limit = 0.5;
+  UCM_TRY(reader.read_share("pin_limit", &pin_limit));
+  return StorePtr(
+      std::make_unique<FakeStage>(std::move(context), std::move(policy), blocks, pin_limit));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "base/checksum.h"
 #include "io/direct.h"
 #include "stages/posix/posix_calls.h"
+#include "stages/posix/posix_pack.h"
 
 namespace ucm::posix {
 namespace {
@@ -56,6 +57,34 @@ void judge_trailer(const std::byte* page, const BlockKey& key, const BlockLayout
   }
 }
 
+void judge_pack(const std::byte* page, const BlockKey& key, const BlockLayout& layout,
+                BlockReport* report) {
+  const auto decoded = std::make_shared<PackPage>();
+  if (const char* cause = decode_pack(page, decoded.get())) {
+    return set_finding(report, Finding::damaged, cause);
+  }
+  const PackPage& pack = *decoded;
+  if (pack.file_bytes() != report->info.bytes) {
+    return set_finding(report, Finding::damaged, "length");
+  }
+  const auto block = std::find_if(pack.blocks.begin(), pack.blocks.end(),
+                                  [&](const PackedBlock& one) { return one.key == key; });
+  if (block == pack.blocks.end()) return set_finding(report, Finding::damaged, "key");
+  report->trailer = {.key = key,
+                     .layout_id = pack.layout_id,
+                     .payload_bytes = pack.payload_bytes,
+                     .digest = block->digest,
+                     .written_ns = pack.written_ns};
+  report->payload_offset =
+      static_cast<uint64_t>(block - pack.blocks.begin()) * align_up(pack.payload_bytes);
+  report->pack = decoded;
+  if (layout.empty()) return;
+  if (pack.payload_bytes != layout.block_bytes() ||
+      (layout.id() != 0 && pack.layout_id != layout.id())) {
+    set_finding(report, Finding::other_layout, "layout");
+  }
+}
+
 // A file that ends before its size said so was cut while it was read.
 Result<bool> read_whole(BlockReport* report, uint64_t offset, std::byte* buffer, size_t bytes) {
   UCM_TRY_ASSIGN(const size_t got, io::read_at(report->file, offset, buffer, bytes));
@@ -71,6 +100,10 @@ Result<BlockReport> judge_last_page(BlockReport report, const BlockKey& key,
   UCM_TRY_ASSIGN(const bool whole, read_whole(&report, report.info.bytes - kTrailerBytes,
                                               page.data(), kTrailerBytes));
   if (!whole) return report;
+  if (is_pack_page(page.data())) {
+    judge_pack(page.data(), key, layout, &report);
+    return report;
+  }
   judge_trailer(page.data(), key, layout, &report);
   // The trailer tells a block of another size from one that was cut or grew.
   const bool right_size = layout.empty() || report.info.bytes == file_bytes(layout.block_bytes());
@@ -82,6 +115,15 @@ Result<BlockReport> judge_last_page(BlockReport report, const BlockKey& key,
 
 }  // namespace
 
+const char* judge_payload(const std::byte* payload, uint64_t payload_bytes, const Digest* digest) {
+  if (digest != nullptr && base::digest_128(payload, payload_bytes, kPayloadSeed) != *digest) {
+    return "checksum";
+  }
+  const bool padded = std::all_of(payload + payload_bytes, payload + align_up(payload_bytes),
+                                  [](std::byte b) { return b == std::byte{0}; });
+  return padded ? nullptr : "padding";
+}
+
 Result<BlockReport> read_block_file(const std::string& path, const BlockKey& key,
                                     const BlockLayout& layout, bool direct, bool check_payload,
                                     std::byte* buffer) {
@@ -89,20 +131,22 @@ Result<BlockReport> read_block_file(const std::string& path, const BlockKey& key
   if (report.finding != Finding::sound) return report;
   const size_t payload_bytes = layout.block_bytes();
   const size_t slot_bytes = layout.slot_bytes();
-  if (report.info.bytes != file_bytes(payload_bytes)) {
-    return judge_last_page(std::move(report), key, layout);
+  if (report.info.bytes == file_bytes(payload_bytes)) {
+    UCM_TRY_ASSIGN(const bool whole, read_whole(&report, 0, buffer, slot_bytes + kTrailerBytes));
+    if (!whole) return report;
+    const std::byte* page = buffer + slot_bytes;
+    (is_pack_page(page) ? judge_pack : judge_trailer)(page, key, layout, &report);
+    if (report.finding != Finding::sound) return report;
+  } else {
+    UCM_TRY_ASSIGN(report, judge_last_page(std::move(report), key, layout));
+    if (report.finding != Finding::sound) return report;
+    UCM_TRY_ASSIGN(const bool whole,
+                   read_whole(&report, report.payload_offset, buffer, slot_bytes));
+    if (!whole) return report;
   }
-  UCM_TRY_ASSIGN(const bool whole, read_whole(&report, 0, buffer, slot_bytes + kTrailerBytes));
-  if (!whole) return report;
-  judge_trailer(buffer + slot_bytes, key, layout, &report);
-  if (report.finding != Finding::sound) return report;
-  if (check_payload &&
-      base::digest_128(buffer, payload_bytes, kPayloadSeed) != report.trailer.digest) {
-    set_finding(&report, Finding::damaged, "checksum");
-  } else if (std::any_of(buffer + payload_bytes, buffer + slot_bytes,
-                         [](std::byte b) { return b != std::byte{0}; })) {
-    set_finding(&report, Finding::damaged, "padding");
-  }
+  const char* cause =
+      judge_payload(buffer, payload_bytes, check_payload ? &report.trailer.digest : nullptr);
+  if (cause != nullptr) set_finding(&report, Finding::damaged, cause);
   return report;
 }
 

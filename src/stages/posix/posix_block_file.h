@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 
 #include "io/aligned_buffer.h"
 #include "io/files.h"
 #include "io/paths.h"
+#include "stages/posix/posix_pack.h"
 #include "stages/posix/posix_trailer.h"
 #include "ucm/layout.h"
 #include "ucm/status.h"
@@ -27,6 +29,8 @@ struct BlockReport {
   Trailer trailer;               // when sound
   io::File file;                 // open unless absent
   io::PathInfo info;
+  uint64_t payload_offset = 0;           // other than 0 only in a pack
+  std::shared_ptr<const PackPage> pack;  // of a sound file that blocks share
 };
 
 // Reads payload and trailer into `buffer` (kAlign-aligned, file_bytes of the layout's block) in one
@@ -34,6 +38,9 @@ struct BlockReport {
 Result<BlockReport> read_block_file(const std::string& path, const BlockKey& key,
                                     const BlockLayout& layout, bool direct, bool check_payload,
                                     std::byte* buffer);
+
+// Whether a padded payload is what it was when it was dumped; null, or the cause in one word.
+const char* judge_payload(const std::byte* payload, uint64_t payload_bytes, const Digest* digest);
 
 // Checks size and trailer only. An empty layout accepts any block that is sound in itself.
 Result<BlockReport> examine_block_file(const std::string& path, const BlockKey& key,

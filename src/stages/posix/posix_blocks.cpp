@@ -35,6 +35,7 @@ BlockSet::BlockSet(const PosixOptions& options, const BlockLayout& layout, bool 
       layout_(layout),
       read_only_(read_only),
       metrics_(std::move(metrics)),
+      books_(metrics_),
       presence_(options.lookup_ttl_s) {}
 
 Result<std::shared_ptr<BlockSet>> BlockSet::open(const PosixOptions& options,
@@ -73,7 +74,9 @@ bool BlockSet::check_payload() {
 }
 
 bool BlockSet::right_size(uint64_t bytes) const {
-  if (!layout_.empty()) return bytes == file_bytes(layout_.block_bytes());
+  if (!layout_.empty()) {
+    return bytes == file_bytes(layout_.block_bytes()) || is_pack_size(bytes, layout_);
+  }
   return bytes >= file_bytes(1) && bytes % kAlign == 0;
 }
 
@@ -127,10 +130,7 @@ Status BlockSet::judge(const BlockKey& key, const BlockRoot& root, const BlockRe
       break;
   }
   metrics_->dropped(report.cause);
-  if (!read_only_) {
-    metrics_->blocks().add(-1);
-    metrics_->used_bytes().add(-static_cast<int64_t>(report.info.bytes));
-  }
+  if (!read_only_) books_.went(share_of(report.info));
   return make_status(Code::not_found, "posix: block %s in %s is damaged (%s), it is not used",
                      key.prefix().c_str(), root.path().c_str(), report.cause);
 }
@@ -185,13 +185,11 @@ Status BlockSet::find_stored(const BlockKey& key) {
 Result<bool> BlockSet::write_once(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
                                   const std::function<bool()>& wanted, size_t first) {
   Status failure;
+  const BlockBooks::Change change(&books_);
   for (size_t step = 0; step < roots_.size(); ++step) {
     const auto ours = root(first, step).write(key, layout_, image, modified_ns, wanted);
     if (ours.ok()) {
-      if (ours.value()) {
-        metrics_->blocks().add(1);
-        metrics_->used_bytes().add(static_cast<int64_t>(image.bytes()));
-      }
+      if (ours.value()) books_.came(image.bytes());
       presence_.note(key, true);
       return ours;
     }
@@ -210,15 +208,56 @@ Result<bool> BlockSet::write(const BlockKey& key, const BlockImage& image, int64
   return retry(deadline, [&] { return write_once(key, image, modified_ns, wanted, first); });
 }
 
+bool BlockSet::packs() const {
+  return layout_.block_bytes() <= options_.pack_bytes &&
+         std::all_of(roots_.begin(), roots_.end(), [](const auto& root) { return root->packs(); });
+}
+
+std::vector<Result<bool>> BlockSet::write_pack(const PackImage& image, int64_t modified_ns,
+                                               const std::function<bool(size_t)>& wanted) {
+  const std::vector<PackedBlock>& blocks = image.blocks();
+  const size_t first = options_.path_strategy == PathStrategy::hash
+                           ? home(blocks.front().key)
+                           : next_root_.fetch_add(1, std::memory_order_relaxed) % roots_.size();
+  const BlockBooks::Change change(&books_);
+  auto answers = roots_[first]->write_pack(layout_, image, modified_ns, wanted);
+  for (size_t i = 0; i < answers.size(); ++i) {
+    if (!answers[i].ok()) continue;
+    if (answers[i].value()) books_.came(image.bytes() / blocks.size());
+    presence_.note(blocks[i].key, true);
+  }
+  return answers;
+}
+
+bool BlockSet::shares_file(const BlockReport& report, const BlockKey& key) const {
+  // "<folder>/3f/3fa9..." -> "<folder>".
+  const std::string& path = report.file.path();
+  const std::string folder = path.substr(0, path.size() - block_path("", key).size());
+  const auto info = io::path_info(block_path(folder, key));
+  return info.ok() && info.value().inode == report.info.inode;
+}
+
+bool BlockSet::read_packed(const BlockReport& report, size_t first, size_t count,
+                           std::byte* buffer) const {
+  const size_t slot = layout_.slot_bytes();
+  const auto got = io::read_at(report.file, first * slot, buffer, count * slot);
+  return got.ok() && got.value() == count * slot;
+}
+
+bool BlockSet::sound_packed(const BlockReport& report, size_t number, const std::byte* payload) {
+  const Digest* digest = check_payload() ? &report.pack->blocks[number].digest : nullptr;
+  return judge_payload(payload, layout_.block_bytes(), digest) == nullptr;
+}
+
 Status BlockSet::remove(const BlockKey& key) {
   Status failure;
+  const BlockBooks::Change change(&books_);
   for (const auto& place : roots_) {
     const auto freed = place->remove(key);
     if (!freed.ok()) {
       failure = freed.status();
     } else if (freed.value() > 0) {
-      metrics_->blocks().add(-1);
-      metrics_->used_bytes().add(-static_cast<int64_t>(freed.value()));
+      books_.went(freed.value());
     }
   }
   if (failure.ok()) {
@@ -230,20 +269,19 @@ Status BlockSet::remove(const BlockKey& key) {
 }
 
 Result<uint8_t> BlockSet::mark_pinned(const BlockKey& key, bool pinned) {
+  bool marked = false;
   for (const auto& place : roots_) {
-    const std::string path = block_path(place->path(), key);
-    const auto info = io::path_info(path);
-    if (!info.ok() && info.status().code() == Code::not_found) continue;
-    if (!info.ok()) return info.status();
-    const unsigned mode = (info.value().mode & ~kPinnedMode) | (pinned ? kPinnedMode : 0);
-    if (mode != info.value().mode) UCM_TRY(io::set_mode(path, mode));
-    return static_cast<uint8_t>(pinned);
+    if (!pinned) {
+      UCM_TRY(place->unpin(key));
+    } else if (!marked) {
+      UCM_TRY_ASSIGN(marked, place->pin(key));
+    }
   }
-  return uint8_t{0};
+  return static_cast<uint8_t>(marked);
 }
 
 void BlockSet::note_use(const BlockReport& report, int64_t unix_ns) const {
-  if (read_only_ || options_.capacity_bytes == 0 || !report.file) return;
+  if (read_only_ || !options_.collects() || !report.file) return;
   if (unix_ns - report.info.modified_ns < kUseNoteNs) return;
   set_modified(report.file, unix_ns);
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "stages/posix/posix_books.h"
 #include "stages/posix/posix_options.h"
 #include "stages/posix/posix_presence.h"
 #include "stages/posix/posix_root.h"
@@ -40,8 +41,23 @@ class BlockSet {
   // `wanted`: see BlockRoot::write. True when we stored the block, false when somebody else has.
   Result<bool> write(const BlockKey& key, const BlockImage& image, int64_t modified_ns,
                      Clock::time_point deadline, const std::function<bool()>& wanted);
+  // Whether blocks of this layout that are dumped together share files.
+  bool packs() const;
+  // Blocks with the same number can share a file.
+  size_t pack_home(const BlockKey& key) const {
+    return options_.path_strategy == PathStrategy::hash ? home(key) : 0;
+  }
+  // One answer per block of the image; see BlockRoot::write_pack.
+  std::vector<Result<bool>> write_pack(const PackImage& image, int64_t modified_ns,
+                                       const std::function<bool(size_t)>& wanted);
+  // Of a report on a shared file: whether another of its blocks has its name still.
+  bool shares_file(const BlockReport& report, const BlockKey& key) const;
+  // Whether the payloads of so many blocks of it, from number `first` on, are in `buffer` now.
+  bool read_packed(const BlockReport& report, size_t first, size_t count, std::byte* buffer) const;
+  // Whether such a payload is what was dumped.
+  bool sound_packed(const BlockReport& report, size_t number, const std::byte* payload);
   Status remove(const BlockKey& key);
-  // Marks the block's file for the collector, or takes the mark away. 1: it is marked now.
+  // Marks the block for the collectors, or takes the mark away. 1: it is marked now.
   Result<uint8_t> mark_pinned(const BlockKey& key, bool pinned);
 
   // A block was removed for space.
@@ -50,6 +66,7 @@ class BlockSet {
   void note_use(const BlockReport& report, int64_t unix_ns) const;
 
   const BlockLayout& layout() const { return layout_; }
+  BlockBooks& books() { return books_; }
   size_t buffer_bytes() const { return file_bytes(layout_.block_bytes()); }
 
  private:
@@ -72,6 +89,7 @@ class BlockSet {
   const BlockLayout layout_;
   const bool read_only_;
   const std::shared_ptr<StageMetrics> metrics_;
+  BlockBooks books_;
   PresenceTable presence_;
   std::vector<std::unique_ptr<BlockRoot>> roots_;
   std::atomic<uint32_t> next_root_{0};

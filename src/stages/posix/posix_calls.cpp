@@ -64,6 +64,7 @@ Result<io::PathInfo> file_info(const io::File& file) {
   info.modified_ns = found.st_mtim.tv_sec * int64_t{1000000000} + found.st_mtim.tv_nsec;
   info.inode = found.st_ino;
   info.device = found.st_dev;
+  info.links = found.st_nlink;
   info.mode = found.st_mode & 07777;
   info.is_folder = S_ISDIR(found.st_mode);
   info.is_file = S_ISREG(found.st_mode);
@@ -105,6 +106,14 @@ Result<bool> publish_name(const std::string& from, const std::string& to, uint64
   // A name left over is reaped by the collector.
   (void)io::unlink_file(from);
   return true;
+}
+
+Result<bool> add_name(const std::string& from, const std::string& to, uint64_t inode) {
+  auto linked = io::link_file(from, to);
+  if (linked.ok() && linked.value()) return linked;
+  // A link that a network file system carried out twice is success.
+  if (is_inode(to, inode)) return true;
+  return linked;
 }
 
 Status check_writable(const std::string& folder) {

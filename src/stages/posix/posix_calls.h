@@ -13,6 +13,11 @@ namespace ucm::posix {
 
 int64_t unix_now_ns();
 
+// What a name of a file stands for of its bytes: blocks that share a file have a name each.
+inline uint64_t share_of(const io::PathInfo& info) {
+  return info.bytes / (info.links == 0 ? 1 : info.links);
+}
+
 // fstat of an open file.
 Result<io::PathInfo> file_info(const io::File& file);
 // Sets the time of modification; "now" where only the owner may choose it. A hint, never fails.
@@ -25,6 +30,9 @@ Status set_mode(const std::string& path, unsigned mode);
 // Gives the finished file `from` the name `to`, in one step. False when `to` exists already: then
 // both files are as they were. A rename that a network file system carried out twice is success.
 Result<bool> publish_name(const std::string& from, const std::string& to, uint64_t inode);
+
+// Gives the finished file `from` one more name, in one step. False when `to` exists already.
+Result<bool> add_name(const std::string& from, const std::string& to, uint64_t inode);
 
 // The folder is there, and this user may make files in it; the text says what to change.
 Status check_writable(const std::string& folder);

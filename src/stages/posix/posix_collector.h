@@ -3,32 +3,35 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <functional>
 #include <memory>
 #include <mutex>
 
+#include "stages/posix/posix_blocks.h"
 #include "stages/posix/posix_crew.h"
 #include "stages/posix/posix_lease.h"
 #include "stages/posix/posix_options.h"
 #include "store/stage_metrics.h"
-#include "ucm/key.h"
 
 namespace ucm::posix {
 
-// Keeps every root below its capacity, oldest use first, and reaps temporary files of dead writers.
-// Of all processes that share the store one collects at a time. Also measures what the roots hold,
-// for the metrics. One thread, asleep between passes. Thread-safe.
+// Keeps every root below its capacity, and each namespace with a quota below that, oldest use
+// first; reaps what dead writers left behind. Of all processes that share the store one collects at
+// a time. Also measures what the roots hold, for the metrics. One thread, asleep between passes.
+// Thread-safe.
 class Collector {
  public:
-  // `on_evicted` hears of each block that was removed for space.
-  Collector(const PosixOptions& options, std::shared_ptr<StageMetrics> metrics,
-            std::function<void(const BlockKey&)> on_evicted);
+  Collector(const PosixOptions& options, std::shared_ptr<BlockSet> blocks,
+            std::shared_ptr<StageMetrics> metrics);
   ~Collector() { close(); }
 
   // This process has written so many bytes; enough of them start a pass.
   void wrote(uint64_t bytes);
-  // A write found no room: starts a pass.
+  // A write found no room on the disk: starts a pass.
   void out_of_space();
+  // What the namespace of this store may still write.
+  QuotaRoom* room();
+  // A write of so many bytes found no room there: starts a pass.
+  void no_room(uint64_t bytes);
   void close();
 
  private:

@@ -13,16 +13,12 @@ constexpr uint32_t kLookupThreads = 4;
 // A prefix is asked for in strides that double, so that a miss at its head costs little.
 constexpr size_t kFirstStride = 32;
 constexpr size_t kLongestStride = 1024;
-// Rows further back in a batch count as used a little earlier: tails are collected before heads.
-constexpr int64_t kRowAgeNs = 1000;
+// First uses that are remembered, in 4 bytes each.
+constexpr uint64_t kMostRemembered = 1 << 20;
 // What a crew may take to end after all transfers have ended.
 constexpr std::chrono::milliseconds kPatience{500};
 
 Status closed_status() { return make_status(Code::unavailable, "posix: the store is closed"); }
-
-int64_t use_time(const Transfer& transfer, uint32_t row) {
-  return transfer.started_ns() - static_cast<int64_t>(row) * kRowAgeNs;
-}
 
 Status dump_status(const BlockKey& key, Status status) {
   const std::string context = "posix: dump of block " + key.prefix();
@@ -34,17 +30,23 @@ Status dump_status(const BlockKey& key, Status status) {
 }  // namespace
 
 PosixEngine::PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> blocks,
-                         bool read_only, std::shared_ptr<StageMetrics> metrics)
+                         bool read_only, std::shared_ptr<StageMetrics> metrics,
+                         std::unique_ptr<CapacityShadow> shadow)
     : options_(options),
       blocks_(std::move(blocks)),
       metrics_(std::move(metrics)),
+      shadow_(std::move(shadow)),
       watch_(&stuck_),
       crew_("ucm-posix-io", blocks_->layout().empty() ? std::min(options.io_threads, kLookupThreads)
                                                       : options.io_threads),
       desk_(&crew_, std::min(options.io_threads, kLookupThreads), options.timeout()) {
   if (!read_only) {
-    collector_ = std::make_unique<Collector>(
-        options, metrics_, [set = blocks_](const BlockKey& key) { set->note_evicted(key); });
+    collector_ = std::make_unique<Collector>(options, blocks_, metrics_);
+  }
+  if (options.second_use && !blocks_->layout().empty()) {
+    const uint64_t bytes = file_bytes(blocks_->layout().block_bytes());
+    second_use_ = std::make_unique<base::SecondUse>(static_cast<uint32_t>(
+        std::clamp<uint64_t>(options.own_bytes() / bytes, 1, kMostRemembered)));
   }
   if (!blocks_->layout().empty()) buffers_.reserve(options.io_threads);
 }
@@ -66,6 +68,7 @@ Status PosixEngine::ask_present(std::span<const BlockKey> keys, std::span<uint8_
 
 Status PosixEngine::lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) {
   UCM_TRY(ask_present(keys, present));
+  if (shadow_) shadow_->looked_up(keys, false);
   metrics_->looked_up(keys.size(),
                       static_cast<size_t>(std::count(present.begin(), present.end(), uint8_t{1})));
   return {};
@@ -83,12 +86,14 @@ Result<size_t> PosixEngine::lookup_prefix(std::span<const BlockKey> keys) {
     count += static_cast<size_t>(miss - answers.begin());
     if (miss != answers.end()) break;
   }
+  if (shadow_) shadow_->looked_up(keys, true);
   metrics_->looked_up(keys.size(), count);
   return count;
 }
 
 Status PosixEngine::remove(std::span<const BlockKey> keys) {
   UCM_TRY(check_open());
+  if (shadow_) shadow_->removed(keys);
   std::vector<uint8_t> answers(keys.size());
   return desk_.ask(
       keys,
@@ -114,9 +119,15 @@ TaskPtr PosixEngine::submit(Direction direction, const Batch& batch) {
     return Task::finished(rows, std::move(refusal));
   }
   if (rows == 0) return Task::finished(0, {});
+  // Heads of a chain are used last, as everywhere.
+  for (uint32_t row = shadow_ ? rows : 0; row-- > 0;) shadow_->used(batch.keys[row]);
   const auto transfer = std::make_shared<Transfer>(direction, batch, options_.timeout(),
                                                    blocks_->layout().block_bytes(), metrics_);
   watch_.add(transfer);
+  if (rows > 1 && blocks_->packs()) {
+    submit_packs(transfer);
+    return transfer->task();
+  }
   const base::Lane lane = direction == Direction::load ? base::Lane::urgent : base::Lane::normal;
   for (uint32_t row = 0; row < rows; ++row) {
     metrics_->queue_depth().add(1);
@@ -158,7 +169,7 @@ void PosixEngine::load_row(Transfer& transfer, uint32_t row) {
   if (!buffer) {
     finish(transfer, row,
            make_status(Code::out_of_memory, "posix: no memory for a buffer of %zu bytes",
-                       blocks_->buffer_bytes()),
+                       buffer_bytes()),
            false);
     return;
   }
@@ -170,14 +181,37 @@ void PosixEngine::load_row(Transfer& transfer, uint32_t row) {
   }
   finish(transfer, row, status, true);
   give_buffer(std::move(buffer));
-  if (status.ok()) blocks_->note_use(report, use_time(transfer, row));
+  if (status.ok()) blocks_->note_use(report, transfer.use_time(row));
 }
 
 void PosixEngine::dump_row(Transfer& transfer, uint32_t row) {
-  const BlockKey& key = transfer.key(row);
   transfer.loosen(row);
-  const Status stored = blocks_->find_stored(key);
+  const Status stored = blocks_->find_stored(transfer.key(row));
   if (stored.code() != Code::not_found) return finish(transfer, row, stored, false);
+  if (admit(transfer, row)) write_row(transfer, row);
+}
+
+bool PosixEngine::admit(Transfer& transfer, uint32_t row) {
+  if (!second_use_) return true;
+  {
+    const std::lock_guard lock(second_use_mutex_);
+    if (second_use_->admit(mix(transfer.key(row)))) return true;
+  }
+  metrics_->refused_blocks().add();
+  finish(transfer, row, {}, false);
+  return false;
+}
+
+// A loose row whose block is not stored, into a file of its own.
+void PosixEngine::write_row(Transfer& transfer, uint32_t row) {
+  const BlockKey& key = transfer.key(row);
+  const uint64_t bytes = file_bytes(blocks_->layout().block_bytes());
+  QuotaClaim claim(collector_->room(), bytes, transfer.deadline());
+  if (!claim.granted()) {
+    collector_->no_room(bytes);
+    metrics_->refused_blocks().add();
+    return finish(transfer, row, {}, false);
+  }
   if (!transfer.hold(row)) return finish(transfer, row, {}, false);
   auto image = BlockImage::make(key, blocks_->layout(), transfer.memory(row), transfer.digest(row),
                                 transfer.started_ns());
@@ -186,13 +220,18 @@ void PosixEngine::dump_row(Transfer& transfer, uint32_t row) {
   transfer.loosen(row);
   if (!image.ok()) return finish(transfer, row, image.status(), false);
   const Result<bool> ours =
-      blocks_->write(key, image.value(), use_time(transfer, row), transfer.deadline(),
+      blocks_->write(key, image.value(), transfer.use_time(row), transfer.deadline(),
                      [&] { return !transfer.given_up(row); });
-  if (collector_) {
-    if (ours.ok() && ours.value()) collector_->wrote(image.value().bytes());
-    if (ours.status().code() == Code::no_space) collector_->out_of_space();
-  }
-  finish(transfer, row, dump_status(key, ours.status()), ours.ok() && ours.value());
+  // After a failure its bytes may be there all the same.
+  if (!ours.ok() || ours.value()) claim.keep();
+  report_write(transfer, row, ours, bytes);
+}
+
+void PosixEngine::report_write(Transfer& transfer, uint32_t row, const Result<bool>& ours,
+                               uint64_t bytes) {
+  if (ours.ok() && ours.value()) collector_->wrote(bytes);
+  if (ours.status().code() == Code::no_space) collector_->out_of_space();
+  finish(transfer, row, dump_status(transfer.key(row), ours.status()), ours.ok() && ours.value());
 }
 
 io::AlignedBuffer PosixEngine::take_buffer() {
@@ -204,7 +243,7 @@ io::AlignedBuffer PosixEngine::take_buffer() {
       return buffer;
     }
   }
-  return io::AlignedBuffer::make(blocks_->buffer_bytes());
+  return io::AlignedBuffer::make(buffer_bytes());
 }
 
 void PosixEngine::give_buffer(io::AlignedBuffer buffer) {

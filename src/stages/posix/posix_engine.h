@@ -7,13 +7,16 @@
 #include <span>
 #include <vector>
 
+#include "base/second_use.h"
 #include "io/aligned_buffer.h"
 #include "stages/posix/posix_blocks.h"
 #include "stages/posix/posix_collector.h"
 #include "stages/posix/posix_crew.h"
 #include "stages/posix/posix_inquiry.h"
 #include "stages/posix/posix_options.h"
+#include "stages/posix/posix_pack.h"
 #include "stages/posix/posix_transfer.h"
+#include "store/capacity_shadow.h"
 #include "ucm/batch.h"
 
 namespace ucm::posix {
@@ -23,7 +26,7 @@ namespace ucm::posix {
 class PosixEngine : public std::enable_shared_from_this<PosixEngine> {
  public:
   PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> blocks, bool read_only,
-              std::shared_ptr<StageMetrics> metrics);
+              std::shared_ptr<StageMetrics> metrics, std::unique_ptr<CapacityShadow> shadow);
 
   Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present);
   Result<size_t> lookup_prefix(std::span<const BlockKey> keys);
@@ -40,6 +43,24 @@ class PosixEngine : public std::enable_shared_from_this<PosixEngine> {
   void run_row(const TransferPtr& transfer, uint32_t row);
   void load_row(Transfer& transfer, uint32_t row);
   void dump_row(Transfer& transfer, uint32_t row);
+  void write_row(Transfer& transfer, uint32_t row);
+  void report_write(Transfer& transfer, uint32_t row, const Result<bool>& ours, uint64_t bytes);
+  // posix_pack_dump.cpp
+  void submit_packs(const TransferPtr& transfer);
+  void run_pack(const TransferPtr& transfer, uint32_t first, uint32_t count);
+  void dump_packs(Transfer& transfer, uint32_t first, uint32_t count);
+  Result<PackImage> gather_pack(Transfer& transfer, const std::vector<uint32_t>& riding,
+                                std::vector<uint32_t>* rows) const;
+  std::vector<Result<bool>> write_pack(Transfer& transfer, const PackImage& image,
+                                       const std::vector<uint32_t>& rows);
+  void dump_pack(Transfer& transfer, const std::vector<uint32_t>& rows);
+  // posix_pack_load.cpp
+  void load_packs(Transfer& transfer, uint32_t first, uint32_t count);
+  void load_neighbours(Transfer& transfer, const BlockReport& report,
+                       std::span<const uint32_t> riding, std::byte* buffer);
+  size_t buffer_bytes() const;
+  // Whether a block that is not stored is to be stored; else its row has ended.
+  bool admit(Transfer& transfer, uint32_t row);
   void finish(Transfer& transfer, uint32_t row, const Status& status, bool moved);
   io::AlignedBuffer take_buffer();
   void give_buffer(io::AlignedBuffer buffer);
@@ -47,6 +68,9 @@ class PosixEngine : public std::enable_shared_from_this<PosixEngine> {
   const PosixOptions options_;
   const std::shared_ptr<BlockSet> blocks_;
   const std::shared_ptr<StageMetrics> metrics_;
+  const std::unique_ptr<CapacityShadow> shadow_;  // may be null
+  std::mutex second_use_mutex_;
+  std::unique_ptr<base::SecondUse> second_use_;  // may be null
   // Rows whose system calls outlived their deadline and have not returned yet.
   std::atomic<int64_t> stuck_{0};
   std::atomic<bool> closed_{false};

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/posix/posix_inspect.h"
 
-#include <algorithm>
-#include <cstring>
-
-#include "base/checksum.h"
 #include "io/aligned_buffer.h"
 #include "io/files.h"
 #include "io/paths.h"
 #include "stages/posix/posix_block_file.h"
+#include "stages/posix/posix_calls.h"
 #include "stages/posix/posix_root.h"
 #include "stages/posix/posix_walk.h"
 
@@ -31,7 +28,8 @@ class BlockInspector {
       record->layout_id = report.trailer.layout_id;
       record->written_ns = report.trailer.written_ns;
     } else {
-      record->bytes = report.info.bytes > kTrailerBytes ? report.info.bytes - kTrailerBytes : 0;
+      const uint64_t bytes = share_of(report.info);
+      record->bytes = bytes > kTrailerBytes ? bytes - kTrailerBytes : 0;
     }
     if (!verify_) return true;
     if (report.finding != Finding::sound) {
@@ -54,17 +52,12 @@ class BlockInspector {
     if (!buffer_) {
       return make_status(Code::out_of_memory, "posix: no memory for a block of %zu bytes", padded);
     }
-    UCM_TRY_ASSIGN(const size_t got, io::read_at(report.file, 0, buffer_.data(), padded));
-    const std::byte* payload = buffer_.data();
-    if (got < padded) {
-      set_damage(record, "size");
-    } else if (base::digest_128(payload, report.trailer.payload_bytes, 0) !=
-               report.trailer.digest) {
-      set_damage(record, "checksum");
-    } else if (std::any_of(payload + report.trailer.payload_bytes, payload + padded,
-                           [](std::byte b) { return b != std::byte{0}; })) {
-      set_damage(record, "padding");
-    }
+    UCM_TRY_ASSIGN(const size_t got,
+                   io::read_at(report.file, report.payload_offset, buffer_.data(), padded));
+    const char* cause = got < padded ? "size"
+                                     : judge_payload(buffer_.data(), report.trailer.payload_bytes,
+                                                     &report.trailer.digest);
+    if (cause != nullptr) set_damage(record, cause);
     return {};
   }
 
@@ -93,7 +86,13 @@ Status inspect_posix(const std::string& path, bool verify, const BlockVisitor& v
     }
     return !found.value() || visit(record);
   };
-  UCM_TRY_ASSIGN([[maybe_unused]] const bool complete, walk_root(path, hooks));
+  UCM_TRY_ASSIGN(const std::vector<std::string> names, list_namespaces(path));
+  for (const std::string& name : names) {
+    const auto complete = walk_folder(namespace_folder(path, name), hooks);
+    if (complete.status().code() == Code::not_found) continue;
+    UCM_TRY(complete.status());
+    if (!complete.value()) break;
+  }
   return failure;
 }
 

@@ -53,6 +53,10 @@ Status check_numbers(const PosixOptions& options) {
                        "posix.eviction_low %g and eviction_high %g: expected 0 <= low < high <= 1",
                        options.eviction_low, options.eviction_high);
   }
+  constexpr uint64_t kLargestPacked = uint64_t{1} << 20;
+  if (options.pack_bytes > kLargestPacked) {
+    return make_status(Code::invalid_argument, "posix.pack_bytes: expected 0 to 1 MiB");
+  }
   if (options.dir_mode > 07777 || options.file_mode > 07777) {
     return make_status(Code::invalid_argument,
                        "posix.dir_mode and file_mode: expected permissions up to 07777");
@@ -71,7 +75,24 @@ Status check_numbers(const PosixOptions& options) {
   return {};
 }
 
+Status read_quotas(const base::OptionReader& reader, PosixOptions* out) {
+  UCM_TRY(reader.read("namespace", &out->own_namespace));
+  if (!out->own_namespace.empty()) UCM_TRY(check_namespace(out->own_namespace));
+  std::vector<std::string> entries;
+  UCM_TRY(reader.read("quotas", &entries));
+  UCM_TRY_ASSIGN(out->quotas, Quotas::make(entries, out->capacity_bytes));
+  if (out->quotas.bytes(out->quotas.share_of(out->own_namespace)) > 0) return {};
+  return make_status(Code::invalid_argument,
+                     "quotas: namespace '%s' has none, and nothing is left for the rest",
+                     out->own_namespace.c_str());
+}
+
 }  // namespace
+
+uint64_t PosixOptions::own_bytes() const {
+  const uint64_t each = quotas.bytes(quotas.share_of(own_namespace));
+  return each > Quotas::kNoLimit / roots.size() ? Quotas::kNoLimit : each * roots.size();
+}
 
 Result<PosixOptions> read_posix_options(const Options& options) {
   const base::OptionReader reader(options, "posix");
@@ -85,12 +106,16 @@ Result<PosixOptions> read_posix_options(const Options& options) {
   UCM_TRY(reader.read("capacity_bytes", &out.capacity_bytes));
   UCM_TRY(reader.read("eviction_high", &out.eviction_high));
   UCM_TRY(reader.read("eviction_low", &out.eviction_low));
-  UCM_TRY(reader.read_share("pin_limit", &out.pin_limit));
+  UCM_TRY(reader.read_keeping(&out.second_use, &out.pin_limit));
   UCM_TRY(reader.read("dir_mode", &out.dir_mode));
   UCM_TRY(reader.read("file_mode", &out.file_mode));
   UCM_TRY(reader.read("retry_count", &out.retry_count));
   UCM_TRY(reader.read("lookup_ttl_s", &out.lookup_ttl_s));
+  UCM_TRY(reader.read("pack_bytes", &out.pack_bytes));
   UCM_TRY(reader.read("timeout_s", &out.timeout_s));
+  if (Status status = read_quotas(reader, &out); !status.ok()) {
+    return std::move(status).with_context("posix");
+  }
   for (std::string& root : out.roots) {
     while (root.size() > 1 && root.back() == '/') root.pop_back();
   }

@@ -96,20 +96,43 @@ class PosixStage : public Store {
   const std::shared_ptr<posix::PosixEngine> engine_;
 };
 
+Status check_quota(const posix::PosixOptions& options, const BlockLayout& layout) {
+  if (options.quotas.empty() || layout.empty()) return {};
+  const uint64_t quota = options.quotas.bytes(options.quotas.share_of(options.own_namespace));
+  const uint64_t block = posix::file_bytes(layout.block_bytes());
+  if (block <= quota) return {};
+  return make_status(Code::invalid_argument,
+                     "posix: quotas: %llu bytes for namespace '%s' are less than one block of %llu",
+                     static_cast<unsigned long long>(quota), options.own_namespace.c_str(),
+                     static_cast<unsigned long long>(block));
+}
+
+// The order in which the collector removes blocks is that of their last use.
+std::unique_ptr<CapacityShadow> make_shadow(const posix::PosixOptions& options,
+                                            const BlockLayout& layout,
+                                            base::MetricRegistry* metrics) {
+  const uint64_t bytes = options.own_bytes();
+  if (bytes == Quotas::kNoLimit || layout.empty()) return nullptr;
+  return CapacityShadow::make("lru", bytes / posix::file_bytes(layout.block_bytes()), metrics,
+                              "Posix");
+}
+
 Result<StorePtr> make_posix_stage(StageContext context) {
   if (context.layout.pieces() > 1 || context.layout.shards() > 1) {
     return make_status(Code::invalid_argument,
                        "posix: takes whole blocks in one piece; put a Cache in front");
   }
   UCM_TRY_ASSIGN(const posix::PosixOptions options, posix::read_posix_options(*context.options));
+  UCM_TRY(check_quota(options, context.layout));
   const auto metrics = std::make_shared<StageMetrics>(context.metrics, "Posix");
   UCM_TRY_ASSIGN(auto blocks,
                  posix::BlockSet::open(options, context.layout, context.read_only, metrics));
   metrics->capacity_bytes().set(
       static_cast<int64_t>(options.capacity_bytes * options.roots.size()));
+  auto shadow = make_shadow(options, context.layout, context.metrics.get());
   try {
-    auto engine = std::make_shared<posix::PosixEngine>(options, std::move(blocks),
-                                                       context.read_only, metrics);
+    auto engine = std::make_shared<posix::PosixEngine>(
+        options, std::move(blocks), context.read_only, metrics, std::move(shadow));
     return StorePtr(std::make_unique<PosixStage>(context.layout, context.read_only, metrics,
                                                  std::move(engine)));
   } catch (const std::system_error& error) {

@@ -46,12 +46,21 @@ bool Transfer::start(uint32_t row) {
   return false;
 }
 
-bool Transfer::hold(uint32_t row) { return change(row, kLoose, kHeld); }
+bool Transfer::hold(uint32_t row) {
+  return change(row, kLoose, kHeld) || change(row, kRiding, kHeld);
+}
 
 void Transfer::loosen(uint32_t row) { change(row, kHeld, kLoose); }
 
+bool Transfer::ride(uint32_t row) {
+  return change(row, kHeld, kRiding) || change(row, kLoose, kRiding);
+}
+
 bool Transfer::finish(uint32_t row, const Status& status, bool moved) {
-  if (!change(row, kHeld, kFinished) && !change(row, kLoose, kFinished)) return false;
+  if (!change(row, kHeld, kFinished) && !change(row, kLoose, kFinished) &&
+      !change(row, kRiding, kFinished)) {
+    return false;
+  }
   if (moved && status.ok()) moved_.fetch_add(1, std::memory_order_relaxed);
   report(row, status);
   return true;
@@ -65,6 +74,8 @@ void Transfer::expire(std::atomic<int64_t>* stuck) {
   for (uint32_t row = 0; row < rows(); ++row) {
     if (change(row, kWaiting, kGivenUp)) {
       report(row, timeout_status(row, false));
+    } else if (change(row, kRiding, kGivenUp)) {
+      report(row, timeout_status(row, true));
     } else if (change(row, kLoose, kGivenUp)) {
       stuck->fetch_add(1);
       report(row, timeout_status(row, true));

@@ -38,15 +38,20 @@ class Transfer {
   const Digest* digest(uint32_t row) const { return digests_.empty() ? nullptr : &digests_[row]; }
   Clock::time_point deadline() const { return deadline_; }
   int64_t started_ns() const { return started_ns_; }  // Unix time
+  // Rows further back in a batch count as used a little earlier: tails are collected before heads.
+  int64_t use_time(uint32_t row) const { return started_ns_ - int64_t{row} * 1000; }
   bool done() const { return unfinished_.load(std::memory_order_acquire) == 0; }
 
   // First touch of a row. False: it was given up or cancelled, leave it alone.
   bool start(uint32_t row);
-  // Takes a loose row back. False: it was given up.
+  // Takes a loose or riding row back. False: it was given up.
   bool hold(uint32_t row);
   void loosen(uint32_t row);
-  // Ends a row that is held or loose. `moved`: its bytes were read or written, and not found to be
-  // there already. False: it was given up before.
+  // From held or loose: like a loose row, but the system call it depends on is counted with another
+  // row that is moved by the same call. False: it was given up.
+  bool ride(uint32_t row);
+  // Ends a row that is held, loose or riding. `moved`: its bytes were read or written, and not
+  // found to be there already. False: it was given up before.
   bool finish(uint32_t row, const Status& status, bool moved);
   bool given_up(uint32_t row) const;
   // Gives up every row that is waiting or loose; a held one is left: ask again in a moment.
@@ -54,7 +59,7 @@ class Transfer {
   void expire(std::atomic<int64_t>* stuck);
 
  private:
-  enum RowState : uint8_t { kWaiting, kHeld, kLoose, kFinished, kGivenUp };
+  enum RowState : uint8_t { kWaiting, kHeld, kLoose, kRiding, kFinished, kGivenUp };
   bool change(uint32_t row, RowState from, RowState to);
   void report(uint32_t row, const Status& status);
   Status timeout_status(uint32_t row, bool running) const;

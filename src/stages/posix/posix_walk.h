@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "io/paths.h"
 #include "ucm/key.h"
@@ -10,14 +11,19 @@
 
 namespace ucm::posix {
 
-// What a walk meets. Either hook may be empty; a hook that answers false ends the walk.
+// What a walk meets: in each folder the pins before the blocks. A hook may be empty; one that
+// answers false ends the walk.
 struct WalkHooks {
   std::function<bool(const BlockKey& key, const std::string& path)> on_block;
+  std::function<bool(const BlockKey& key, const std::string& path)> on_pin;
   std::function<bool(const std::string& path)> on_temporary;
 };
 
-// Visits the files below a root, folder by folder in the order of the keys. Foreign names are left
-// alone, folders that vanish meanwhile are left out. False: a hook ended the walk.
-Result<bool> walk_root(const std::string& root, const WalkHooks& hooks);
+// Visits the files of one namespace, folder by folder in the order of the keys. Foreign names are
+// left alone, folders that vanish meanwhile are left out. False: a hook ended the walk.
+Result<bool> walk_folder(const std::string& folder, const WalkHooks& hooks);
+
+// The namespaces of a root in the order of their names; the first one is "", the root itself.
+Result<std::vector<std::string>> list_namespaces(const std::string& root);
 
 }  // namespace ucm::posix

@@ -223,6 +223,7 @@ def main() -> int:
     try:
         for size in args.sizes:
             report["rows"] += measure(processes, base, size << 10, args.total << 20, args.rounds)
+            report["machine"]["load_after"] = round(os.getloadavg()[0], 2)
             print(f"{size} KiB is done", file=sys.stderr)
             publish(report, args.out)
     finally:

@@ -65,7 +65,8 @@ def write_table(report: dict[str, Any], path: Path) -> None:
         "# Side by side with peers",
         "",
         f"{report['date']}, {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
-        f"{machine['file_system']}; load before the run {machine['load_before']}. "
+        f"{machine['file_system']}; load {machine['load_before']} before, "
+        f"{machine.get('load_after', '?')} after the run. "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + f". {report['rounds']} rounds of {report['total_bytes'] >> 20} MiB; median, and in "
         "brackets the least and the most of the rounds. Written by tests/bench/peers; README.md "

@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iterator>
 #include <random>
 #include <set>
+#include <unordered_map>
 
 #include "eviction_keys.h"
 #include "ucm/key.h"
@@ -139,6 +142,75 @@ TEST(Auto, FollowsAChangeOfTheLoad) {
   Placed<LruPolicy> lru(kSlots);
   Placed<AutoPolicy> chosen(kSlots);
   EXPECT_GE(hit_rate(both, *chosen, kSlots), hit_rate(both, *lru, kSlots));
+}
+
+TEST(Auto, NoCallPaysForAChangeOfTheLeader) {
+  // A use, a victim, and what they bring from one order to the other.
+  constexpr uint64_t kMostMoves = 20;
+  constexpr uint32_t kSlots = 5000;
+  Placed<AutoPolicy> chosen(kSlots);
+  std::unordered_map<uint64_t, uint32_t> slots;
+  std::vector<uint64_t> keys(kSlots);
+  uint64_t most = 0;
+  int changes = 0;
+  const auto counted = [&](const auto& call) {
+    const uint64_t before = chosen->moves();
+    const auto leader = chosen->leader();
+    call();
+    most = std::max(most, chosen->moves() - before);
+    changes += chosen->leader() != leader;
+  };
+  const auto use = [&](uint64_t key) {
+    if (const auto found = slots.find(key); found != slots.end()) {
+      counted([&] { chosen->touch(found->second); });
+      return;
+    }
+    auto slot = static_cast<uint32_t>(slots.size());
+    if (slot == kSlots) {
+      counted([&] { slot = chosen->evict([](uint32_t) { return true; }).value(); });
+      slots.erase(keys[slot]);
+    }
+    keys[slot] = key;
+    slots[key] = slot;
+    counted([&] { chosen->insert(slot, key); });
+  };
+  for (const bool reads : {true, false, true}) {
+    const Trace trace = reads ? documents(6, 12000) : conversations(7, 12000, 330, 60);
+    for (const auto& request : trace) {
+      for (size_t i = request.size(); i-- > 0;) use(request[i]);
+    }
+  }
+  EXPECT_GE(changes, 2) << "the loads did not change the leader";
+  EXPECT_LE(most, kMostMoves);
+}
+
+TEST(Lru2, ANewOrderBecomesThatOfAPolicyWhichAlwaysHadIt) {
+  constexpr uint32_t kSlots = 4000;
+  Placed<Lru2Policy> always(kSlots);
+  Placed<Lru2Policy> changed(kSlots);
+  changed->follow(Lru2Policy::Order::last_use);
+  Lru2Policy* const both[] = {&*always, &*changed};
+  std::mt19937 random(10);
+  const auto use = [&](uint32_t slot) {
+    for (Lru2Policy* policy : both) policy->touch(slot);
+  };
+  for (uint32_t slot = 0; slot < kSlots; ++slot) {
+    for (Lru2Policy* policy : both) policy->insert(slot, slot);
+  }
+  for (uint32_t i = 0; i < kSlots; ++i) use(random() % kSlots);
+  changed->follow(Lru2Policy::Order::two_uses);
+  for (uint32_t i = 0; i < kSlots; ++i) use(random() % (kSlots / 8));
+  std::set<uint32_t> left[2];
+  for (uint32_t i = 1; i <= kSlots / 2; ++i) {
+    for (int each : {0, 1}) {
+      left[each].insert(both[each]->evict([](uint32_t) { return true; }).value());
+    }
+    if (i % 500 != 0) continue;
+    std::vector<uint32_t> same;
+    std::set_intersection(left[0].begin(), left[0].end(), left[1].begin(), left[1].end(),
+                          std::back_inserter(same));
+    EXPECT_GE(same.size(), i * 9 / 10) << "of " << i << " victims";
+  }
 }
 
 TEST(ShadowCache, HitsWhatARealCacheOfItsSizeWouldHit) {

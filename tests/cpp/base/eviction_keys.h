@@ -38,7 +38,9 @@ class Placed {
 // A cache of keys that are their own fingerprints, around a policy: what the stages do with one.
 class KeyCache {
  public:
-  KeyCache(EvictionPolicy& policy, uint32_t capacity) : policy_(&policy), keys_(capacity) {}
+  // `keys` has the key of each slot, where somebody else wants to know.
+  KeyCache(EvictionPolicy& policy, uint32_t capacity, std::vector<uint64_t>* keys = nullptr)
+      : policy_(&policy), own_keys_(capacity), keys_(keys ? *keys : own_keys_) {}
 
   // Another object over the same state.
   void go_on_with(EvictionPolicy& policy) { policy_ = &policy; }
@@ -65,7 +67,8 @@ class KeyCache {
 
  private:
   EvictionPolicy* policy_;
-  std::vector<uint64_t> keys_;  // by slot
+  std::vector<uint64_t> own_keys_;
+  std::vector<uint64_t>& keys_;  // by slot
   std::unordered_map<uint64_t, uint32_t> slots_;
 };
 

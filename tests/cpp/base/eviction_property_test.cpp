@@ -119,14 +119,34 @@ TEST_P(EveryPolicy, GoesOnInMemoryThatHasMoved) {
   }
 }
 
-TEST_P(EveryPolicy, TakesAtMost32BytesASlotWhenThereAreMany) {
-  for (const uint32_t slots : {32768u, 32769u, 65535u, 100000u, 1000000u, 1u << 24}) {
-    const size_t bytes = eviction_state_bytes(GetParam(), slots).value();
-    EXPECT_LE(static_cast<double>(bytes) / slots, 32.0) << slots << " slots";
+TEST_P(EveryPolicy, TakesAtMost19BytesASlotWhenThereAreMany) {
+  for (const uint32_t slots : {131072u, 131073u, 200000u, 262143u, 1000000u, 1u << 24}) {
+    const size_t bytes = eviction_state_bytes(GetParam(), slots, true).value();
+    EXPECT_LE(static_cast<double>(bytes) / slots, 19.0) << slots << " slots";
   }
-  // Below that, shadows as large as that are what there is beside 32 bytes a slot.
-  for (const uint32_t slots : {1u, 100u, 2047u, 20000u}) {
-    EXPECT_LE(eviction_state_bytes(GetParam(), slots).value(), 32 * slots + (192u << 10));
+  // Below that, shadows as large as that are what there is beside 19 bytes a slot.
+  for (const uint32_t slots : {1u, 100u, 2047u, 20000u, 131071u}) {
+    EXPECT_LE(eviction_state_bytes(GetParam(), slots, true).value(), 19 * slots + (160u << 10));
+  }
+  for (const uint32_t slots : {100u, 1000000u}) {
+    EXPECT_LE(eviction_state_bytes(GetParam(), slots).value(),
+              eviction_state_bytes(GetParam(), slots, true).value() + 4 * slots + 8);
+  }
+}
+
+TEST_P(EveryPolicy, ChoosesTheSameVictimsWhenItsOwnerTellsTheFingerprints) {
+  constexpr uint32_t kSlots = 500;
+  const auto keeps = make(GetParam(), kSlots);
+  std::vector<uint64_t> owned(kSlots);
+  const auto asks = std::move(make_eviction_policy(GetParam(), kSlots, [&](uint32_t slot) {
+                      return owned[slot];
+                    })).value();
+  KeyCache one(*keeps, kSlots);
+  KeyCache two(*asks, kSlots, &owned);
+  std::mt19937 random(14);
+  for (int step = 0; step < 30000; ++step) {
+    const uint64_t key = std::min(random() % 2000, random() % 2000);
+    ASSERT_EQ(one.use(key), two.use(key)) << "use " << step;
   }
 }
 
@@ -234,7 +254,7 @@ TEST(GhostTable, RemembersAlmostAllOfAsManyAsItHasRoomFor) {
   const auto found = std::count_if(pushed.begin(), pushed.end(),
                                    [&](uint32_t each) { return ghosts->find(each).has_value(); });
   EXPECT_GT(found, kGhosts * 85 / 100);
-  EXPECT_LT(wrong, 20u);
+  EXPECT_LT(wrong, 40u);
 }
 
 TEST(FingerprintTable, AgreesWithAMapUnderRandomCalls) {

@@ -13,11 +13,18 @@ namespace {
 
 constexpr uint64_t kBlocks = 12;
 
-class DamageProof : public CrashTest, public ::testing::WithParamInterface<const char*> {
+struct DamageCase {
+  const char* name;
+  const char* stage;
+  int64_t pack_bytes = 0;  // posix: blocks share files
+};
+
+class DamageProof : public CrashTest, public ::testing::WithParamInterface<DamageCase> {
  protected:
   Options options() const {
     return {{"capacity_bytes", int64_t{400 * 4096}},
             {"segment_bytes", int64_t{16 * 4096}},
+            {"pack_bytes", GetParam().pack_bytes},
             {"timeout_s", 15.0}};
   }
 
@@ -83,7 +90,7 @@ TEST_P(DamageProof, no_damage_of_any_file_shows_a_wrong_block_or_keeps_the_store
   const std::string whole = scratch("whole");
   const auto keys = make_keys(0, kBlocks);
   {
-    const StorePtr store = open(GetParam(), options(), whole);
+    const StorePtr store = open(GetParam().stage, options(), whole);
     ASSERT_TRUE(dump_blocks(*store, keys).ok());
   }
   const std::vector<std::string> files = files_below(whole);
@@ -98,7 +105,7 @@ TEST_P(DamageProof, no_damage_of_any_file_shows_a_wrong_block_or_keeps_the_store
       const std::string what = damage(file, files);
       const ::testing::ScopedTrace trace(__FILE__, __LINE__,
                                          original.substr(whole.size()) + ": " + what);
-      const auto store = try_open(GetParam(), options(), copy);
+      const auto store = try_open(GetParam().stage, options(), copy);
       if (store.ok()) {
         check_survivors(*store.value(), keys);
         store.value()->close();
@@ -116,8 +123,10 @@ TEST_P(DamageProof, no_damage_of_any_file_shows_a_wrong_block_or_keeps_the_store
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Stages, DamageProof, ::testing::Values("disk", "posix"),
-                         [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Stages, DamageProof,
+                         ::testing::Values(DamageCase{"disk", "disk"}, DamageCase{"posix", "posix"},
+                                           DamageCase{"packed", "posix", 65536}),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace ucm::test

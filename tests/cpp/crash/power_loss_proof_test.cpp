@@ -17,6 +17,7 @@ struct Proof {
   const char* durability;
   bool use_io_uring;
   bool crowded;  // more blocks than the store holds, and removals
+  bool packed = false;
 };
 
 class PowerLossProof : public CrashTest, public ::testing::WithParamInterface<Proof> {
@@ -33,6 +34,8 @@ class PowerLossProof : public CrashTest, public ::testing::WithParamInterface<Pr
     if (std::string_view(proof.stage) == "disk") {
       options["use_io_uring"] = proof.use_io_uring;
       options["segment_bytes"] = 8 * block;
+    } else if (proof.packed) {
+      options["pack_bytes"] = int64_t{65536};
     }
     return options;
   }
@@ -137,7 +140,8 @@ TEST_P(PowerLossProof, every_block_is_right_or_a_miss_wherever_the_power_is_lost
 std::string name_of(const ::testing::TestParamInfo<Proof>& info) {
   const Proof& proof = info.param;
   return std::string(proof.stage) + "_" + proof.durability +
-         (proof.use_io_uring ? "_uring" : "_threads") + (proof.crowded ? "_crowded" : "_roomy");
+         (proof.use_io_uring ? "_uring" : "_threads") + (proof.crowded ? "_crowded" : "_roomy") +
+         (proof.packed ? "_packed" : "");
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -146,8 +150,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Proof{"disk", "group", true, false}, Proof{"disk", "strict", true, false},
                       Proof{"disk", "strict", false, true}, Proof{"posix", "none", false, true},
                       Proof{"posix", "none", false, false}, Proof{"posix", "group", false, false},
-                      Proof{"posix", "strict", false, false},
-                      Proof{"posix", "strict", false, true}),
+                      Proof{"posix", "strict", false, false}, Proof{"posix", "strict", false, true},
+                      Proof{"posix", "none", false, true, true},
+                      Proof{"posix", "strict", false, false, true}),
     name_of);
 
 }  // namespace

@@ -107,7 +107,22 @@ std::vector<Bytes> block_file_corpus() {
     const auto file = io::File::open(path, O_WRONLY | O_CREAT | O_TRUNC);
     promise(file.ok() && image.value().write(file.value()).ok(), "a block can be written");
   }
-  return {read_file(path)};
+  std::vector<Bytes> corpus = {read_file(path)};
+  // The same block in a file that three of them share.
+  auto pack = posix::PackImage::make(layout(), 1, 3);
+  std::vector<std::vector<std::byte>> payloads;
+  for (uint64_t i = 0; i < 3; ++i) payloads.push_back(payload_of(make_key(i)));
+  for (uint64_t i = 0; i < 3; ++i) {
+    const std::byte* bytes = payloads[i].data();
+    pack.value().add(make_key(i), base::digest_128(bytes, kPayload, posix::kPayloadSeed), bytes);
+  }
+  pack.value().seal();
+  {
+    const auto file = io::File::open(path, O_WRONLY | O_CREAT | O_TRUNC);
+    promise(file.ok() && pack.value().write(file.value()).ok(), "a pack can be written");
+  }
+  corpus.push_back(read_file(path));
+  return corpus;
 }
 
 void run_block_file(std::span<const std::byte> input) {
@@ -136,6 +151,7 @@ pages::StoreFormat page_format() {
   format.slot_bytes = align_up(kPayload);
   format.segment_slots = 8;
   format.capacity_slots = kSlots;
+  format.layouts = {7};
   return format;
 }
 
@@ -190,8 +206,8 @@ std::vector<Bytes> index_corpus() {
       entry.slot = slot;
       entry.length = kPayload;
       entry.layout_id = 7;
-      entry.digest = {slot, slot};
-      entry.sequence = 1700000000000000000ull + slot;
+      entry.digest = slot;
+      entry.written = entry.use = 1 + slot;
       index->publish(entry);
     }
   }
@@ -200,13 +216,20 @@ std::vector<Bytes> index_corpus() {
 
 void repair_entries(Bytes* input, std::mt19937_64* random) {
   const uint64_t seed = page_format().seed();
-  for (size_t at = pages::PageIndex::kHeaderBytes; at + 64 <= input->size(); at += 64) {
+  const pages::LayoutList layouts = page_format().layouts;
+  constexpr size_t kHeader = pages::PageIndex::kHeaderBytes;
+  pages::PackedEntry packed;
+  for (size_t at = kHeader; at + sizeof packed <= input->size(); at += sizeof packed) {
     if ((*random)() % 2 == 0) continue;
-    pages::IndexEntry entry;
-    std::memcpy(static_cast<void*>(&entry), input->data() + at, sizeof entry);
-    if (entry.sequence == 0) continue;
-    entry.check = pages::entry_check(entry, seed);
-    std::memcpy(input->data() + at, &entry, sizeof entry);
+    std::memcpy(&packed, input->data() + at, sizeof packed);
+    if (packed.written() == 0) continue;
+    const size_t number = packed.layout();
+    const uint64_t id = number == 0 || number > layouts.size() ? 0 : layouts[number - 1];
+    const auto slot = static_cast<uint32_t>((at - kHeader) / sizeof packed);
+    packed = pages::PackedEntry::pack(
+        {packed.key(), slot, packed.length(), id, packed.words[2], packed.written(), packed.use()},
+        packed.layout(), seed);
+    std::memcpy(input->data() + at, &packed, sizeof packed);
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cerrno>
 
+#include "io/lock_file.h"
 #include "service_fixture.h"
 
 namespace ucm {
@@ -136,6 +137,30 @@ TEST_F(PageServiceFaultTest, closing_aborts_what_a_slow_disk_does_not_finish_in_
   const PageTaskPtr late = start(Direction::load, keys, 40);
   EXPECT_TRUE(late->ready());
   EXPECT_EQ(finished(late), 0u);
+}
+
+TEST_F(PageServiceFaultTest, the_folder_is_free_when_a_disk_that_was_given_up_has_answered) {
+  for (const Direction direction : {Direction::dump, Direction::load}) {
+    const bool reads = direction == Direction::load;
+    open(service_options());
+    const auto keys = make_keys(0, 4);
+    ASSERT_EQ(store(keys), 4u);
+    const auto moved = reads ? keys : make_keys(10, 1);
+    fill(0, moved);
+    io::set_faults({rule(reads ? io::Operation::read : io::Operation::write, 0, 1600)});
+    const PageTaskPtr task = start(direction, moved, 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));  // it is in the storage now
+    service_->close(std::chrono::milliseconds(10));
+    EXPECT_TRUE(io::is_locked(path() + "/LOCK"));
+    EXPECT_TRUE(io::is_locked(path() + "/pages/LOCK"));
+    // The service is held still, closed, as an engine's process holds it.
+    EXPECT_TRUE(wait([&] { return !io::is_locked(path() + "/LOCK"); }));
+    EXPECT_TRUE(wait([&] { return !io::is_locked(path() + "/pages/LOCK"); }));
+    io::set_faults({});
+    const auto closed = std::move(service_);
+    open(service_options());
+    ASSERT_EQ(right(keys), 4u);
+  }
 }
 
 TEST_F(PageServiceFaultTest, a_folder_that_can_not_be_written_is_refused_at_open) {

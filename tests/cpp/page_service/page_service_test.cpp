@@ -87,6 +87,33 @@ TEST_F(PageServiceTest, a_task_outlives_its_service) {
   EXPECT_EQ(found(keys), finished(task));
 }
 
+TEST_F(PageServiceTest, closing_beside_threads_that_create_and_abort_ends_every_task) {
+  for (int round = 0; round < 10; ++round) {
+    open(service_options());
+    std::atomic<bool> go{true};
+    std::vector<std::thread> threads;
+    std::vector<std::vector<PageTaskPtr>> tasks(3);
+    for (size_t t = 0; t < tasks.size(); ++t) {
+      threads.emplace_back([&, t] {
+        for (uint64_t turn = 0; turn < 400 && go; ++turn) {
+          const Direction direction = turn % 2 == 0 ? Direction::dump : Direction::load;
+          const auto keys = make_keys(turn % 4 * 8, 8);
+          tasks[t].push_back(start(direction, keys, t * 8));
+          if (turn % 3 == 0) service_->abort(tasks[t].back());
+        }
+      });
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(round));
+    service_->close(std::chrono::seconds(10));
+    go = false;
+    for (std::thread& thread : threads) thread.join();
+    for (const auto& each : tasks) {
+      for (const PageTaskPtr& task : each) EXPECT_TRUE(task->ready() && task->data_safe());
+    }
+    EXPECT_EQ(service_->active(Direction::dump) + service_->active(Direction::load), 0u);
+  }
+}
+
 // Writers, readers and aborts on a store that is always full.
 TEST_F(PageServiceTest, threads_that_write_read_and_abort_see_right_bytes_only) {
   PageServiceOptions options = service_options();

@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <thread>
 
+#include "io/lock_file.h"
 #include "page_fixture.h"
 
 namespace ucm {
@@ -12,6 +13,7 @@ using io::Operation;
 using test::count_pages;
 using test::dump_pages;
 using test::load_pages;
+using test::make_key;
 using test::make_keys;
 using test::open_pages;
 using test::PageRows;
@@ -176,6 +178,50 @@ TEST_P(PageFaultTest, calls_and_close_return_while_the_storage_hangs) {
       << "nobody else may write while a transfer is under way";
   store.reset();
   EXPECT_TRUE(rows.wait()) << "the row ends when the storage answers";
+}
+
+TEST_P(PageFaultTest, a_store_that_was_given_up_lets_go_of_its_lock_when_the_storage_answers) {
+  for (const Operation slow : {Operation::read, Operation::write}) {
+    auto store = open_pages(options(32));
+    const auto keys = make_keys(0, 4);
+    dump_pages(*store, keys);
+    FaultRule hang = rule(slow, 0);
+    hang.delay_ms = 600;
+    io::set_faults({hang});
+    const bool reads = slow == Operation::read;
+    const PageRows memory({reads ? keys[0] : make_key(9)}, 8192, !reads);
+    RowCollector rows(1);
+    reads ? store->load(memory.rows(), rows.done(), nullptr)
+          : store->dump(memory.rows(), rows.done(), nullptr);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_FALSE(store->close(std::chrono::milliseconds(50)));
+    EXPECT_EQ(PageStore::open(options(32)).status().code(), Code::unavailable);
+    EXPECT_TRUE(rows.wait());
+    io::set_faults({});
+    // The first store is there still, closed: its owner may keep it for as long as it likes.
+    const auto next = PageStore::open(options(32));
+    ASSERT_TRUE(next.ok()) << next.status().to_string();
+    EXPECT_EQ(load_pages(*next.value(), keys).right, 4u);
+    EXPECT_FALSE(store->close(std::chrono::milliseconds(50))) << "it was given up";
+  }
+}
+
+TEST_P(PageFaultTest, a_job_that_outlasts_the_close_holds_the_lock_no_longer_than_it_runs) {
+  auto wanted = options(32);
+  wanted.durability = Durability::group;
+  auto store = open_pages(wanted);
+  FaultRule hang = rule(Operation::sync, 0);
+  hang.delay_ms = 600;
+  io::set_faults({hang});
+  dump_pages(*store, make_keys(0, 4));
+  EXPECT_FALSE(store->close(std::chrono::milliseconds(50))) << "the group is being synced";
+  EXPECT_EQ(PageStore::open(wanted).status().code(), Code::unavailable);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (io::is_locked(path() + "/LOCK") && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  io::set_faults({});
+  EXPECT_TRUE(PageStore::open(wanted).ok());
 }
 
 }  // namespace

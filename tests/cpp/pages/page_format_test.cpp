@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 
 #include "io/flat_json.h"
 #include "pages/bucket_table.h"
+#include "pages/free_slots.h"
 #include "pages/store_format.h"
 #include "test_blocks.h"
 
@@ -17,6 +19,7 @@ StoreFormat sample() {
   format.slot_bytes = 2 << 20;
   format.segment_slots = 512;
   format.capacity_slots = 1000;
+  format.layouts = {7, 0xfedcba9876543210};
   return format;
 }
 
@@ -27,6 +30,7 @@ TEST(StoreFormat, is_read_back_as_it_was_written) {
   EXPECT_EQ(parsed.value().slot_bytes, sample().slot_bytes);
   EXPECT_EQ(parsed.value().segment_slots, sample().segment_slots);
   EXPECT_EQ(parsed.value().capacity_slots, sample().capacity_slots);
+  EXPECT_EQ(parsed.value().layouts, sample().layouts);
 }
 
 TEST(StoreFormat, every_cut_of_the_text_is_corruption) {
@@ -88,18 +92,18 @@ class BucketTableTest : public ::testing::Test {
         entries_(new SharedEntry[kSlots]),
         table_(memory_.data(), kSlots, entries_.get()) {
     table_.reset(1);
-    for (uint64_t i = 0; i < kSlots; ++i) entries_[i].store(IndexEntry());
+    for (uint64_t i = 0; i < kSlots; ++i) entries_[i].store(PackedEntry());
   }
   void insert(uint32_t slot, const BlockKey& key) {
     IndexEntry entry;
     entry.key = key;
     entry.slot = slot;
-    entries_[slot].store(entry);
+    entries_[slot].store(PackedEntry::pack(entry, 0, 1));
     table_.insert(key, slot);
   }
   void erase(uint32_t slot) {
     table_.erase(entries_[slot].key(), slot);
-    entries_[slot].store(IndexEntry());
+    entries_[slot].clear();
   }
 
   std::vector<std::byte> memory_;
@@ -139,8 +143,42 @@ TEST_F(BucketTableTest, random_cells_hide_keys_but_show_no_wrong_ones) {
   }
 }
 
-TEST_F(BucketTableTest, takes_ten_bytes_a_slot_at_most) {
-  EXPECT_LE(BucketTable::bytes_for(1'000'000), 10'000'000u);
+TEST_F(BucketTableTest, has_room_for_every_slot_and_one_more_whatever_their_number) {
+  for (uint64_t slots = 1; slots < 5000; ++slots) {
+    ASSERT_GT(BucketTable::cells_for(slots), slots);
+  }
+}
+
+TEST(PackedEntry, is_read_back_as_it_was_written_in_its_place_only) {
+  const LayoutList layouts = {99, 7};
+  const IndexEntry entry = {test::make_key(4), 5, 12345, 7, 0x1122334455667788, 77, 99};
+  const PackedEntry packed = PackedEntry::pack(entry, layout_number(layouts, 7), 31);
+  IndexEntry back;
+  ASSERT_TRUE(packed.unpack(5, layouts, 31, &back));
+  EXPECT_EQ(back, entry);
+  EXPECT_EQ(back.use, 99u);
+  EXPECT_FALSE(packed.unpack(6, layouts, 31, &back)) << "another slot";
+  EXPECT_FALSE(packed.unpack(5, layouts, 32, &back)) << "another store";
+  EXPECT_FALSE(packed.unpack(5, {99, 8}, 31, &back)) << "another layout of that number";
+  EXPECT_FALSE(packed.unpack(5, {99}, 31, &back)) << "a number that is not listed";
+}
+
+TEST(FreeSlots, gives_each_slot_once_upwards_and_around) {
+  FreeSlots free(10000);
+  std::mt19937 random(6);
+  std::set<uint32_t> model;
+  uint32_t last = 0;
+  for (int step = 0; step < 50000; ++step) {
+    const auto slot = static_cast<uint32_t>(random() % 10000);
+    if (random() % 2 == 0 && model.insert(slot).second) free.add(slot);
+    ASSERT_EQ(free.size(), model.size());
+    if (random() % 3 == 0 || model.empty()) continue;
+    const auto next = model.lower_bound(last);
+    const uint32_t expected = next == model.end() ? *model.begin() : *next;
+    ASSERT_EQ(free.take(), expected);
+    model.erase(expected);
+    last = expected + 1;
+  }
 }
 
 }  // namespace

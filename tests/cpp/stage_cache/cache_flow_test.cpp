@@ -32,6 +32,34 @@ TEST(Cache, ShowsALayerWiseBlockOnlyWhenItsLastShardHasArrived) {
   EXPECT_EQ(cache.below().size(), 4u);
 }
 
+TEST(Cache, ADumpThatWasBrokenOffDoesNotHideTheBlockBelow) {
+  CacheOverMemory cache(cache_options(2));
+  const auto keys = make_keys(0, 1);
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(1, 4)).ok());
+  Buffers buffers(cache.layout(), keys.size());
+  buffers.fill(0, keys[0], 0);
+  const std::vector<uint32_t> shards = {0};
+  ASSERT_TRUE(cache.store().dump(make_batch(keys, shards, buffers))->wait(kPatience).ok());
+  EXPECT_EQ(count_present(cache.store(), keys), 1u);
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+  EXPECT_EQ(cache.below().loads, 1);
+}
+
+TEST(Cache, ABlockThatIsOnlyHereInPartStaysSoWhenItIsLoaded) {
+  CacheOverMemory cache(cache_options(2));
+  const auto keys = make_keys(0, 1);
+  for (uint32_t shard = 0; shard < 3; ++shard) {
+    EXPECT_EQ(load_blocks(cache.store(), keys).status().code(), Code::not_found);
+    Buffers buffers(cache.layout(), keys.size());
+    buffers.fill(0, keys[0], shard);
+    const std::vector<uint32_t> shards = {shard};
+    ASSERT_TRUE(cache.store().dump(make_batch(keys, shards, buffers))->wait(kPatience).ok());
+  }
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+  EXPECT_EQ(cache.below().size(), 1u);
+}
+
 TEST(Cache, TakesShardsInAnyOrderWithinOneTask) {
   CacheOverMemory cache(cache_options(8));
   std::vector<BlockKey> keys;
@@ -55,6 +83,27 @@ TEST(Cache, LetsATaskLargerThanThePoolFlowThroughIt) {
   EXPECT_EQ(cache.below().size(), 60u);
   EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
   EXPECT_GT(cache.metric("ucm_evicted_blocks_total"), 100);
+}
+
+TEST(Cache, SendsSmallBlocksThatWaitedForSlotsDownTogether) {
+  CacheOverMemory cache(cache_options(64), BlockLayout::make({5000}, 1, 0).value());
+  const auto keys = make_keys(0, 640);
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  EXPECT_EQ(cache.below().dumped_rows, 640);
+  EXPECT_LT(cache.below().dumps, 320);
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+}
+
+TEST(Cache, CopiesASmallBatchBeforeTheCallReturns) {
+  CacheOverMemory cache(cache_options(8), BlockLayout::make({5000}, 1, 0).value(),
+                        /*with_next=*/false);
+  const auto keys = make_keys(0, 4);
+  Buffers buffers(cache.layout(), 4);
+  for (size_t i = 0; i < 4; ++i) buffers.fill(i, keys[i], 0);
+  EXPECT_TRUE(cache.store().dump(make_batch(keys, {}, buffers))->done());
+  Buffers back(cache.layout(), 4);
+  EXPECT_TRUE(cache.store().load(make_batch(keys, {}, back))->done());
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(back.wrong_bytes(i, keys[i], 0), 0u);
 }
 
 TEST(Cache, LetsMoreLayerWiseBlocksThanSlotsFlowThroughIt) {

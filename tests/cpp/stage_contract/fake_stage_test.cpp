@@ -75,6 +75,37 @@ TEST_F(FakeStageTest, RemovedBlocksMakeRoom) {
   EXPECT_EQ(metric("ucm_blocks"), 0);
 }
 
+TEST_F(FakeStageTest, PinnedBlocksStayUpToTheirShare) {
+  const StorePtr store = open({{"buffer_number", int64_t{10}}, {"pin_limit", 0.3}});
+  ASSERT_TRUE(dump_blocks(*store, make_keys(0, 10)).ok());
+  std::vector<uint8_t> pinned(6);
+  ASSERT_TRUE(
+      store
+          ->pin({{make_key(9), make_key(500), make_key(8), make_key(7), make_key(6), make_key(9)}},
+                pinned)
+          .ok());
+  EXPECT_EQ(pinned, (std::vector<uint8_t>{1, 0, 1, 1, 0, 1}));
+  ASSERT_TRUE(store->unpin({{make_key(8), make_key(500)}}).ok());
+  EXPECT_EQ(metric("ucm_pinned_blocks"), 2);
+  ASSERT_TRUE(dump_blocks(*store, make_keys(100, 8)).ok());
+  EXPECT_EQ(count_present(*store, make_keys(0, 10)), 2u);
+  EXPECT_EQ(count_present(*store, {make_key(7), make_key(9)}), 2u);
+  ASSERT_TRUE(store->remove({{make_key(7), make_key(9)}}).ok());
+  EXPECT_EQ(metric("ucm_pinned_blocks"), 0);
+  EXPECT_EQ(count_present(*store, make_keys(100, 8)), 8u);
+}
+
+TEST_F(FakeStageTest, WhereEverythingIsPinnedNothingComesInAndNothingLeaves) {
+  const StorePtr store = open({{"buffer_number", int64_t{1}}});
+  ASSERT_TRUE(dump_blocks(*store, {make_key(1)}).ok());
+  std::vector<uint8_t> pinned(1);
+  ASSERT_TRUE(store->pin({{make_key(1)}}, pinned).ok());
+  EXPECT_EQ(pinned[0], 1);
+  ASSERT_TRUE(dump_blocks(*store, {make_key(2)}).ok());
+  EXPECT_EQ(count_present(*store, {make_key(1)}), 1u);
+  EXPECT_EQ(count_present(*store, {make_key(2)}), 0u);
+}
+
 TEST_F(FakeStageTest, ACapacityOfNothingIsRefused) {
   for (const char* key : {"buffer_number", "cache_capacity", "fake.buffer_number"}) {
     const Options options = {{key, int64_t{0}}};

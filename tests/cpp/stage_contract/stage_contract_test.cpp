@@ -14,7 +14,23 @@
 namespace ucm::test {
 namespace {
 
-class StageContractTest : public ::testing::TestWithParam<const StageEntry*> {
+// A stage, and for Posix also one namespace of a directory where small blocks share files.
+struct StageCase {
+  const StageEntry* entry;
+  bool divided = false;
+  const StageEntry* operator->() const { return entry; }
+};
+
+void PrintTo(const StageCase& each, std::ostream* out) { *out << each.entry->name; }
+
+std::vector<StageCase> stage_cases() {
+  std::vector<StageCase> cases;
+  for (const StageEntry* entry : stage_table()) cases.push_back({entry});
+  cases.push_back({find_stage("posix"), true});
+  return cases;
+}
+
+class StageContractTest : public ::testing::TestWithParam<StageCase> {
  protected:
   void SetUp() override {
     std::string pattern = (std::filesystem::temp_directory_path() / "ucm-contract-XXXXXX").string();
@@ -25,6 +41,10 @@ class StageContractTest : public ::testing::TestWithParam<const StageEntry*> {
                 {"capacity_bytes", int64_t{64} << 20},
                 {"prefault", false},
                 {"timeout_s", 20.0}};
+    if (!GetParam().divided) return;
+    options_["pack_bytes"] = int64_t{65536};
+    options_["namespace"] = std::string("a");
+    options_["quotas"] = std::vector<std::string>{"a=50%", "b=10%"};
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
@@ -337,9 +357,11 @@ TEST_P(StageContractTest, LookupsAreCountedUnderTheNameOfTheStage) {
   EXPECT_EQ(value("ucm_lookup_hit_blocks_total") - hits, static_cast<double>(expected(3)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, StageContractTest,
-                         ::testing::ValuesIn(stage_table().begin(), stage_table().end()),
-                         [](const auto& entry) { return std::string(entry.param->name); });
+INSTANTIATE_TEST_SUITE_P(Every, StageContractTest, ::testing::ValuesIn(stage_cases()),
+                         [](const auto& each) {
+                           return std::string(each.param->name) +
+                                  (each.param.divided ? "Divided" : "");
+                         });
 
 }  // namespace
 }  // namespace ucm::test

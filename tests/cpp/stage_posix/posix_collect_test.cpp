@@ -45,6 +45,24 @@ TEST_F(PosixCollectTest, TheOldestBlocksLeaveWhenTheCapacityIsReached) {
   EXPECT_EQ(count_present(*store, {make_key(3)}), 1u);
 }
 
+// What is written into a folder that a count has read already is missing from that count.
+TEST_F(PosixCollectTest, BlocksThatAreWrittenDuringACountAreInTheFigures) {
+  const BlockKey early = make_key(0);
+  ASSERT_TRUE(dump_blocks(*open(), {early}).ok());
+  std::vector<BlockKey> late;
+  for (uint64_t i = 1; late.size() < 3; ++i) {
+    if (folder_of(make_key(i)) == folder_of(early)) late.push_back(make_key(i));
+  }
+  io::set_faults({{.operation = io::Operation::stat, .path = file_of(early), .hang = true}});
+  const StorePtr store = open();
+  ASSERT_TRUE(eventually([] { return io::faults_taken() == 1; }));
+  ASSERT_TRUE(dump_blocks(*store, late).ok());
+  EXPECT_EQ(metric("ucm_blocks"), 3);
+  io::set_faults({});
+  EXPECT_TRUE(eventually([&] { return metric("ucm_blocks") == 4; }));
+  EXPECT_EQ(metric("ucm_used_bytes"), static_cast<double>(4 * kFileBytes));
+}
+
 TEST_F(PosixCollectTest, WritingStartsACollectionByItself) {
   options_["capacity_bytes"] = static_cast<int64_t>(100 * kFileBytes);
   options_["eviction_low"] = 0.5;
@@ -117,6 +135,53 @@ TEST_F(PosixCollectTest, EveryRootIsKeptBelowItsCapacity) {
     EXPECT_GT(count_blocks(scratch(name)), 0u);
   }
   EXPECT_GT(metric("ucm_evicted_blocks_total"), 0);
+}
+
+TEST_F(PosixCollectTest, APinIsAFileThatGoesWithItsBlock) {
+  const StorePtr store = open();
+  const BlockKey key = make_key(1);
+  const std::string mark = posix::pin_path(root(), key);
+  std::vector<uint8_t> pinned(1);
+  ASSERT_TRUE(store->pin({{key}}, pinned).ok());
+  EXPECT_EQ(pinned[0], 0);
+  EXPECT_FALSE(std::filesystem::exists(mark));
+  ASSERT_TRUE(dump_blocks(*store, {key}).ok());
+  ASSERT_TRUE(store->pin({{key}}, pinned).ok());
+  EXPECT_EQ(pinned[0], 1);
+  EXPECT_EQ(std::filesystem::file_size(mark), 0u);
+  ASSERT_TRUE(store->remove({{key}}).ok());
+  EXPECT_FALSE(std::filesystem::exists(mark));
+  // One that was left without a block is reaped when it is old.
+  std::ofstream(mark).flush();
+  std::ofstream(posix::pin_path(root(), make_key(2))).flush();
+  set_age(mark, 3700);
+  const StorePtr again = open();
+  EXPECT_TRUE(eventually([&] { return !std::filesystem::exists(mark); }));
+}
+
+TEST_F(PosixCollectTest, ABlockIsKeptOnItsSecondUseWhereThatIsAsked) {
+  options_["admission"] = std::string("second_use");
+  const StorePtr store = open();
+  const auto keys = make_keys(0, 10);
+  ASSERT_TRUE(dump_blocks(*store, keys).ok());
+  EXPECT_EQ(count_present(*store, keys), 0u);
+  EXPECT_EQ(metric("ucm_refused_blocks_total"), 10);
+  ASSERT_TRUE(dump_blocks(*store, make_keys(5, 10)).ok());
+  EXPECT_EQ(count_present(*store, make_keys(0, 20)), 5u);
+  EXPECT_EQ(load_blocks(*store, make_keys(5, 5)).value(), 0u);
+}
+
+TEST_F(PosixCollectTest, TheShadowSaysWhatTwiceTheCapacityWouldHit) {
+  options_["capacity_bytes"] = static_cast<int64_t>(100 * kFileBytes);
+  const StorePtr store = open();
+  const auto keys = make_keys(0, 150);
+  for (uint64_t i = 0; i < 150; i += 10) ASSERT_TRUE(dump_blocks(*store, make_keys(i, 10)).ok());
+  (void)count_present(*store, make_keys(0, 300));
+  EXPECT_EQ(metric("ucm_shadow_lookup_blocks_total"), 300);
+  EXPECT_EQ(metric("ucm_shadow_lookup_hit_blocks_total"), 150);
+  ASSERT_TRUE(store->remove(make_keys(0, 50)).ok());
+  (void)store->lookup_prefix(make_keys(50, 200));
+  EXPECT_EQ(metric("ucm_shadow_lookup_hit_blocks_total"), 250);
 }
 
 TEST_F(PosixCollectTest, WithoutACapacityNothingIsCollected) {

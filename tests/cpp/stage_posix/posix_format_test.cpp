@@ -150,10 +150,10 @@ TEST_F(PosixFormatTest, AReadOnlyStoreChangesNothing) {
 TEST_F(PosixFormatTest, AnotherFormatVersionIsRefusedWithWords) {
   open();
   std::ofstream(root() + "/FORMAT.json")
-      << R"({"format": "ucm-posix", "uuid": "00", "version": 2})";
+      << R"({"format": "ucm-posix", "uuid": "00", "version": 3})";
   const auto refused = try_open(options_, flat_layout());
   EXPECT_EQ(refused.status().code(), Code::unsupported);
-  EXPECT_NE(refused.status().message().find("version 2"), std::string::npos);
+  EXPECT_NE(refused.status().message().find("version 3"), std::string::npos);
 }
 
 TEST_F(PosixFormatTest, AGarbledFormatFileIsRefusedWithWords) {

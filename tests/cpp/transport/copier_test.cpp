@@ -52,6 +52,15 @@ TEST(Copier, MovesBytesAndSkipsCancelledJobs) {
   EXPECT_EQ(to, from);
 }
 
+TEST(Copier, SharesALargeBatchOutAndKeepsASmallOneTogether) {
+  Copier copier(open_device("cpu", 0).value(), 4);
+  constexpr size_t kMib = size_t{1} << 20;
+  EXPECT_EQ(copier.job_bytes(16 * kMib, 1024 * kMib), 2 * kMib);
+  EXPECT_EQ(copier.job_bytes(1024 * kMib, 1024 * kMib), 4 * kMib);
+  EXPECT_EQ(copier.job_bytes(1024 * kMib, 8 * kMib), kMib);
+  EXPECT_EQ(copier.job_bytes(kMib / 4, 1024 * kMib), kMib / 2);
+}
+
 TEST(Copier, TakesTheDigestsOfRowsWhileItCopiesThem) {
   Copier copier(open_device("cpu", 0).value(), 2);
   ASSERT_TRUE(copier.can_digest(false));

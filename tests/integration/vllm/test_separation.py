@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +131,39 @@ def test_prompt_log_probabilities_compute_every_token(engine: Engine) -> None:
     assert engine.connector.get_num_new_matched_tokens(request, 0) == (0, False)
 
 
+def test_a_reset_separates_what_comes_from_what_was(tmp_path: Path) -> None:
+    with Engine(Shape(tmp_path)) as engine:
+        engine.serve("cold", PROMPT)
+        engine.settle()
+        assert found(engine) == 96
+        assert engine.scheduler.reset_prefix_cache(reset_connector=True)
+        assert found(engine) == 0
+        engine.serve("after", PROMPT)
+        engine.settle()
+        assert found(engine) == 96
+    with Engine(Shape(tmp_path)) as engine:  # computes with the weights of the folder again
+        assert found(engine) == 96
+
+
+def test_a_request_that_a_reset_meets_is_not_saved(tmp_path: Path) -> None:
+    with Engine(Shape(tmp_path)) as engine:
+        engine.add("under way", PROMPT, count=40)
+        for _ in range(3):
+            engine.step()
+        engine.settle()
+        engine.step()
+        before = engine.count("saved_blocks")
+        assert before == 6
+        assert engine.scheduler.reset_prefix_cache(
+            reset_running_requests=True, reset_connector=True
+        )
+        engine.run_checked()
+        engine.settle()
+        engine.step()
+        assert engine.count("saved_blocks") == before
+        engine.assert_no_leak()
+
+
 def config(tmp_path: Path) -> Any:
     """The parts of vLLM's configuration that make a namespace."""
     return SimpleNamespace(
@@ -186,6 +220,8 @@ def test_what_the_kv_depends_on_makes_another_namespace(
 
 def test_a_namespace_is_the_same_wherever_the_model_lies(tmp_path: Path) -> None:
     here, there = config(tmp_path / "a"), config(tmp_path / "b")
+    for place in ("a", "b"):
+        (tmp_path / place / "model" / "weights.safetensors").write_bytes(b"weights")
     there.model_config.hf_config.to_dict = lambda: {"rope_theta": 1e4, "_name_or_path": "y"}
     assert make_namespace(here, 16) == make_namespace(there, 16)
     (tmp_path / "b" / "model" / "weights.safetensors").write_bytes(b"other")
@@ -220,3 +256,40 @@ def test_a_fingerprint_follows_the_content_of_large_files(tmp_path: Path) -> Non
     weights.write_bytes(data)
     assert folder_fingerprint(tmp_path) != before
     assert folder_fingerprint(tmp_path / "absent") is None
+
+
+def safetensors(path: Path, changed: str | None = None) -> None:
+    """Sixty layers of weights of 64 KiB and 256 KiB; those of one tensor differ if it is named."""
+    header, data = {}, bytearray()
+    for layer in range(60):
+        for name, size in ((f"{layer}.attention", 1 << 16), (f"{layer}.mlp", 1 << 18)):
+            places = [len(data), len(data) + size]
+            header[name] = {"dtype": "U8", "shape": [size], "data_offsets": places}
+            data += (b"\1" if name == changed else b"\0") * size
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+@pytest.mark.parametrize("changed", [f"{layer}.attention" for layer in (0, 7, 31, 59)])
+def test_weights_of_which_one_layer_was_trained_further_are_told_apart(
+    tmp_path: Path, changed: str
+) -> None:
+    for place, what in (("one", None), ("two", changed)):
+        (tmp_path / place).mkdir()
+        safetensors(tmp_path / place / "model.safetensors", what)
+    assert folder_fingerprint(tmp_path / "one") != folder_fingerprint(tmp_path / "two")
+
+
+def test_a_header_that_can_not_be_right_is_sampled_like_any_file(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    marks = set()
+    for text in (b"[]", b"{}", b'{"a": {"data_offsets": [0, 99999999]}}', b'{"a": 1}', b"\xff"):
+        weights.write_bytes(len(text).to_bytes(8, "little") + text + bytes(1 << 17))
+        marks.add(folder_fingerprint(tmp_path))
+    assert len(marks) == 5 and None not in marks
+
+
+def test_a_folder_without_weights_is_named_by_its_path(tmp_path: Path) -> None:
+    assert folder_fingerprint(model_folder(tmp_path)) is None
+    here, there = config(tmp_path / "a"), config(tmp_path / "b")
+    assert make_namespace(here, 16) != make_namespace(there, 16)

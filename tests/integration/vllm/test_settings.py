@@ -52,6 +52,21 @@ def flat(tmp_path: Path, **more: Any) -> dict[str, Any]:
     return {"store_pipeline": "Cache|Posix", "storage_backends": str(tmp_path), **more}
 
 
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [
+        ("UcmMooncakeStore", Unsupported, "no remote stage is in this version"),
+        ("UcmPiplineStore", ConfigError, "opens one of UcmPipelineStore, "),
+    ],
+)
+def test_a_store_that_is_not_ours_is_refused(
+    engine: Engine, tmp_path: Path, name: str, error: type[Exception], text: str
+) -> None:
+    entry = {"ucm_connector_name": name, "ucm_connector_config": flat(tmp_path)}
+    with pytest.raises(error, match=text):
+        settings(engine, {"ucm_connectors": [entry]})
+
+
 def test_vllm_builds_the_connector_by_its_module_path(engine: Engine) -> None:
     transfer = engine.config.kv_transfer_config
     assert KVConnectorFactory.get_connector_class(transfer) is UCMConnector

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from harness import VOCABULARY, Engine, Shape, right_answer
 
-from ucm.errors import Corruption, IoError, NoSpace, Timeout
+from ucm.errors import Corruption, IoError, NoSpace, Timeout, Unsupported
+from ucm.faults import FaultRule, Operation, disturbed
 from ucm.integration.common.fallback import Breaker, Fallback
 from ucm.integration.vllm.lookup import PrefixLookup
 from ucm.integration.vllm.room import SaveRoom
@@ -92,7 +93,7 @@ def test_an_error_becomes_the_default_and_is_counted_by_its_cause() -> None:
 
 def test_errors_about_blocks_do_not_open_the_breaker() -> None:
     fallback = Fallback("load", Breaker(failures=1))
-    for error in (Corruption("damaged"), NoSpace("full")):
+    for error in (Corruption("damaged"), NoSpace("full"), Unsupported("another layout")):
         fallback.run(fail(error), None)
     assert not fallback.breaker.is_open
     fallback.run(fail(Timeout("late")), None)
@@ -220,3 +221,45 @@ def test_a_prompt_that_no_worker_can_load_is_not_tried_for_ever(tmp_path: Path) 
         engine.add("warm", PROMPT)
         engine.run_checked(steps=20)
         assert engine.answers["warm"] == right_answer(PROMPT, 4, 3)
+
+
+@pytest.mark.parametrize("spec", ["Cache|Disk", "Cache|Posix"])
+def test_clients_that_go_away_while_their_blocks_load_are_no_failures(
+    tmp_path: Path, spec: str
+) -> None:
+    extra = {"breaker_failures": 2, "breaker_delay_s": 600.0}
+    shape = Shape(tmp_path, spec=spec, async_load=True, extra=extra)
+    prompts = [[number, *PROMPT[1:]] for number in range(4)]
+    with Engine(shape) as engine:
+        for number, prompt in enumerate(prompts):
+            engine.serve(f"cold {number}", prompt)
+    with Engine(shape) as engine:
+        for number in range(3):
+            with disturbed(FaultRule(Operation.read, delay_ms=50)):
+                engine.add(f"gone {number}", prompts[number])
+                engine.step_that_loads(lambda: None)
+                engine.abort(f"gone {number}")
+                while engine.workers[0].connector._worker._loads:
+                    engine.step()
+            engine.step()
+        engine.assert_no_leak()
+        assert "failures" not in engine.stats
+        assert engine.count("recomputed_blocks") == engine.count("loaded_blocks") == 0
+        assert engine.serve("stays", prompts[3]) == right_answer(prompts[3], 4, 3)
+        assert engine.count("loaded_blocks") == 12
+
+
+def test_blocks_of_another_layout_do_not_keep_others_from_being_saved(tmp_path: Path) -> None:
+    extra = {"breaker_failures": 1, "breaker_delay_s": 600.0}
+    other = [1, *PROMPT[1:]]
+    with Engine(Shape(tmp_path, spec="Cache|Posix", extra=extra)) as engine:
+        engine.serve("packed", PROMPT)
+    with Engine(Shape(tmp_path, spec="Cache|Posix", kind="pair", extra=extra)) as engine:
+        assert engine.serve("pair", PROMPT) == right_answer(PROMPT, 4, 3)
+        engine.settle()
+        engine.step()
+        assert engine.count("dump|unsupported", "failures") > 0
+        engine.serve("other", other)
+        engine.settle()
+        engine.step()
+        assert engine.count("saved_blocks") == 12

@@ -41,8 +41,10 @@ def content(index: int, size: int = SIZE) -> np.ndarray:
     return np.random.default_rng(index).integers(0, 256, size, dtype=np.uint8)
 
 
-def opened(stage: str, root: Path, size: int = SIZE, **kwargs: Any) -> Store:
-    """A small store of one stage."""
+def opened(
+    stage: str, root: Path, size: int = SIZE, *, more: dict[str, Any] | None = None, **kwargs: Any
+) -> Store:
+    """A small store of one stage; `more` are further settings."""
     config: dict[str, Any] = {
         "store_pipeline": stage,
         "storage_backends": str(root),
@@ -50,6 +52,7 @@ def opened(stage: str, root: Path, size: int = SIZE, **kwargs: Any) -> Store:
         "huge_pages": "off",
         "prefault": False,
     }
+    config.update(more or {})
     if stage == "Disk":
         config.update(capacity_bytes=24 << 20, segment_bytes=1 << 20)
     return open_store(config, layout=([size], 1), layout_id=LAYOUT_ID, **kwargs)

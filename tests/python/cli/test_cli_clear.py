@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from cli_runs import SIZE, STAGES, fill, opened, snapshot, stored, ucm, ucm_json
+from cli_runs import SIZE, STAGES, content, fill, key, opened, snapshot, stored, ucm, ucm_json
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -19,6 +19,16 @@ def test_a_store_is_removed_without_a_trace_and_its_directory_stays(tmp_path, st
     assert list(tmp_path.iterdir()) == []
     fill(stage, tmp_path, 2)
     assert stored(stage, tmp_path, 2) == [0, 1]
+
+
+def test_namespaces_pins_and_shared_files_go_with_the_store(tmp_path):
+    fill("Posix", tmp_path, 3)
+    with opened("Posix", tmp_path, more={"namespace": "model-a", "pack_bytes": 65536}) as store:
+        ids = [key(each) for each in range(4)]
+        store.dump(ids, 0, [content(each) for each in range(4)]).wait(60)
+        assert store.pin(ids[:1]) == [True]
+    assert ucm_json("clear", tmp_path, "--yes")[1]["left"] == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("stage", STAGES)

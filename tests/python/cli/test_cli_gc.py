@@ -56,6 +56,16 @@ def test_what_is_left_can_be_written_and_read_as_before(tmp_path, stage):
     assert stored(stage, tmp_path, 6) == [0, 1, 4, 5]
 
 
+def test_blocks_of_namespaces_leave_by_their_age_too(tmp_path):
+    fill("Posix", tmp_path, 3, more={"namespace": "a"})
+    fill("Posix", tmp_path, 3, first=3)
+    fill("Posix", tmp_path, 1, first=6, more={"namespace": "a"})
+    report = ucm_json("gc", tmp_path, "--capacity", 3 * BLOCK["Posix"])[1]
+    assert (report["blocks"], report["removed_blocks"]) == (7, 4)
+    assert stored("Posix", tmp_path, 7) == [4, 5]
+    assert stored("Posix", tmp_path, 7, more={"namespace": "a"}) == [6]
+
+
 def test_a_disk_store_keeps_its_shape_and_its_neighbours_of_other_block_sizes(tmp_path):
     fill("Disk", tmp_path, 4)
     fill("Disk", tmp_path, 3, size=64 * SIZE)

@@ -50,25 +50,105 @@ HYBRID = {
 FP8_KV = {**LLAMA_8B, "quantization_config": {"kv_cache_scheme": {"num_bits": 8, "type": "float"}}}
 
 
+def model(layers: int, heads: int, kv: int, dim: int, **more: Any) -> dict[str, Any]:
+    """config.json as most models have it."""
+    shape = {"num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv}
+    return {**shape, "head_dim": dim, "hidden_size": heads * dim, **more}
+
+
+GEMMA_2_LAYERS = ["sliding_attention", "full_attention"] * 21
+KNOWN = {
+    "Llama-3-8B": (LLAMA_8B, "GQA", 131072),
+    "Llama-3.1-405B": (model(126, 128, 8, 128), "GQA", 516096),
+    "Llama-4-Scout": ({"text_config": model(48, 40, 8, 128)}, "GQA", 196608),
+    "Llama-7B": (LLAMA_7B, "MHA", 524288),
+    "fp8 KV": (FP8_KV, "GQA", 65536),
+    "Qwen2-7B": (
+        model(28, 28, 4, 128, sliding_window=131072, use_sliding_window=False),
+        "GQA",
+        57344,
+    ),
+    "Qwen3-8B": (model(36, 32, 8, 128), "GQA", 147456),
+    "Qwen3-32B": (model(64, 64, 8, 128, hidden_size=5120), "GQA", 262144),
+    "Qwen3-235B-A22B": (QWEN3_235B, "GQA", 192512),
+    "Qwen3-Next-80B-A3B": (model(48, 16, 2, 256, full_attention_interval=4), "GQA", 24576),
+    "Qwen hybrid": (HYBRID, "GQA", 2 * 2 * 4 * 128 * 2),
+    "Mixtral-8x7B": (model(32, 32, 8, 128, sliding_window=None), "GQA", 131072),
+    "Mistral-7B-v0.1": (model(32, 32, 8, 128, sliding_window=4096), "GQA", 131072),
+    "Gemma-2-9B": (
+        model(42, 16, 8, 256, sliding_window=4096, layer_types=GEMMA_2_LAYERS),
+        "GQA",
+        344064,
+    ),
+    "Gemma-3-27B": ({"text_config": model(62, 32, 16, 128, sliding_window=1024)}, "GQA", 507904),
+    "gpt-oss-20b": (model(24, 64, 8, 64, sliding_window=128), "GQA", 49152),
+    "Phi-3-mini": (model(32, 32, 32, 96), "MHA", 393216),
+    "DeepSeek-V3": (DEEPSEEK_V3, "MLA", 70272),
+    "DeepSeek-V2-Lite": (
+        model(27, 16, 16, 128, kv_lora_rank=512, qk_rope_head_dim=64),
+        "MLA",
+        31104,
+    ),
+    "Falcon-7B": (
+        {"num_hidden_layers": 32, "n_head": 71, "hidden_size": 4544, "multi_query": True},
+        "MQA",
+        8192,
+    ),
+    "Falcon-40B": (
+        {
+            "num_hidden_layers": 60,
+            "num_attention_heads": 128,
+            "num_kv_heads": 8,
+            "hidden_size": 8192,
+            "multi_query": True,
+        },
+        "GQA",
+        122880,
+    ),
+    "GPT-2": ({"n_layer": 12, "n_head": 12, "n_embd": 768}, "MHA", 36864),
+    "ChatGLM3-6B": (
+        {
+            "num_layers": 28,
+            "num_attention_heads": 32,
+            "multi_query_group_num": 2,
+            "kv_channels": 128,
+            "torch_dtype": "float16",
+        },
+        "GQA",
+        28672,
+    ),
+    "Jamba-v0.1": (model(32, 32, 8, 128, attn_layer_period=8, attn_layer_offset=4), "GQA", 16384),
+    "Nemotron-H-8B": (
+        model(52, 32, 8, 128, hybrid_override_pattern="M-M-M-M*-" * 4 + "M-M-M-M-" * 2),
+        "GQA",
+        16384,
+    ),
+    "MiniMax-Text-01": (
+        model(80, 64, 8, 128, attn_type_list=[0, 0, 0, 0, 0, 0, 0, 1] * 10),
+        "GQA",
+        40960,
+    ),
+    "heads by layer": (
+        {
+            "num_hidden_layers": 3,
+            "num_attention_heads": 12,
+            "num_kv_heads": [3, 4, 5],
+            "head_dim": 64,
+        },
+        "GQA",
+        2 * 12 * 64 * 2,
+    ),
+}
+
+
 def write(tmp_path: Path, config: dict[str, Any]) -> Path:
     (tmp_path / "config.json").write_text(json.dumps(config))
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("config", "kind", "token_bytes"),
-    [
-        (LLAMA_8B, "GQA", 131072),
-        (QWEN3_235B, "GQA", 192512),
-        (DEEPSEEK_V3, "MLA", 70272),
-        (LLAMA_7B, "MHA", 524288),
-        (HYBRID, "GQA", 2 * 2 * 4 * 128 * 2),
-        (FP8_KV, "GQA", 65536),
-    ],
-)
-def test_bytes_per_token_of_known_models(
-    tmp_path: Path, config: dict[str, Any], kind: str, token_bytes: int
-) -> None:
+@pytest.mark.parametrize("name", KNOWN)
+def test_bytes_per_token_of_known_models(tmp_path: Path, name: str) -> None:
+    config, kind, token_bytes = KNOWN[name]
     code, report = ucm_json("plan", "--model", write(tmp_path, config), "--cpu-gb", 400)
     assert code == 0
     assert (report["kind"], report["token_bytes"]) == (kind, token_bytes)
@@ -136,6 +216,52 @@ def test_what_can_not_be_planned_is_one_sentence(tmp_path: Path) -> None:
     assert (missing.exit_code, "config.json is expected" in missing.stderr) == (1, True)
     (tmp_path / "config.json").write_text("{")
     assert "not a config.json" in ucm("plan", "--model", tmp_path).stderr
-    lacking = ucm("plan", "--model", write(tmp_path, {"num_hidden_layers": 2}))
-    assert "num_attention_heads is None" in lacking.stderr
+    (tmp_path / "config.json").write_bytes(b"\xff\x00GGUF")
+    assert "not a config.json" in ucm("plan", "--model", tmp_path).stderr
+    (tmp_path / "config.json").write_text("[1, 2]")
+    assert "an object is expected" in ucm("plan", "--model", tmp_path).stderr
+    assert "models are not downloaded" in ucm("plan", "--model", "Qwen/Qwen3-8B").stderr
     assert ucm("plan").exit_code == 2
+
+
+GEMMA_3_4B = {"text_config": {"model_type": "gemma3_text", "num_hidden_layers": 34}}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, "num_hidden_layers is missing"),
+        ({"num_hidden_layers": 2}, "num_attention_heads is missing"),
+        (GEMMA_3_4B, "model type 'gemma3_text' has a default for it"),
+        (model(2, 4, 4, 64, text_config=None) | {"num_hidden_layers": "2"}, "is '2'"),
+        (model(2, 4, 4, 64) | {"num_hidden_layers": True}, "is True"),
+        (model(2, 4, 4, 64) | {"num_hidden_layers": 0}, "is 0"),
+        (model(2, 4, 4, 64) | {"num_attention_heads": -4}, "is -4"),
+        (model(2, 4, 4, 64) | {"num_key_value_heads": 0}, "num_key_value_heads is 0"),
+        (model(2, 4, 4, 64) | {"num_key_value_heads": [1]}, "num_key_value_heads is [1]"),
+        (model(2, 4, 4, 64) | {"head_dim": "wide"}, "head_dim is 'wide'"),
+        (model(2, 4, 4, 64) | {"head_dim": None, "hidden_size": 1.5}, "hidden_size is 1.5"),
+        (model(2, 4, 4, 64) | {"kv_lora_rank": 512}, "qk_rope_head_dim is missing"),
+        (model(2, 4, 4, 64) | {"layer_types": ["mamba"] * 2}, "0 of 2 layers would keep KV"),
+    ],
+)
+def test_a_configuration_that_lacks_something_says_what(
+    tmp_path: Path, config: dict[str, Any], words: str
+) -> None:
+    result = ucm("plan", "--model", write(tmp_path, config), env={"COLUMNS": "300"})
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_what_the_figures_leave_out_is_said(tmp_path: Path) -> None:
+    for name, words in (
+        ("Gemma-2-9B", "21 layers with a sliding window of 4096 tokens are counted whole"),
+        ("Mistral-7B-v0.1", "layers with a sliding window of 4096 tokens are counted whole"),
+        ("Jamba-v0.1", "the state of 28 layers without attention is not counted"),
+        ("heads by layer", "different numbers of KV heads"),
+    ):
+        result = ucm_json("plan", "--model", write(tmp_path, KNOWN[name][0]))[1]
+        assert any(words in note for note in result["notes"]), name
+    for name in ("Qwen2-7B", "Mixtral-8x7B", "Llama-3-8B"):
+        assert ucm_json("plan", "--model", write(tmp_path, KNOWN[name][0]))[1]["notes"] == []

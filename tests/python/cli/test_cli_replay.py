@@ -211,3 +211,13 @@ def test_an_empty_trace_is_an_error(tmp_path):
     result = ucm("replay", tmp_path / "t.jsonl")
     assert result.exit_code == 1
     assert "no request" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00\n", b'{"timestamp": 1, "hash_ids": [Infinity]}\n']
+)
+def test_a_file_that_is_no_trace_is_an_error(tmp_path, content):
+    (tmp_path / "t.jsonl").write_bytes(content)
+    result = ucm("replay", tmp_path / "t.jsonl")
+    assert result.exit_code == 1
+    assert "line 1: no request" in result.stderr

@@ -209,6 +209,18 @@ def test_a_shared_folder_outlives_its_nodes_and_takes_damage(make: Make, tmp_pat
             assert (tensor[page] == 0xA5).all()
 
 
+def test_a_node_of_a_shared_folder_counts_what_it_stores(make: Make) -> None:
+    tensor, keys = tensor_of(16), keys_of(24, 8)
+    node = make(tensor, shared="on", coord_node_id="a")
+    other = make(tensor_of(4), shared="on", coord_node_id="b")
+    write(node, tensor, keys)
+    until(lambda: node.stats()["pages_stored"] == 8)
+    assert node.stats()["used_bytes"] >= 8 * PAGE_BYTES
+    assert all(other.query(keys))
+    assert other.stats()["pages_stored"] == 0
+    assert node.eviction_count() == 0
+
+
 def test_a_reader_of_a_shared_folder_has_no_name_and_writes_nothing(make: Make) -> None:
     tensor, keys = tensor_of(16), keys_of(25, 4)
     make(tensor_of(4), shared="on", coord_node_id="idle")

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stand_in_levels import DISK, LEVELS
+
 ENVS = """
 import json, os
 from types import SimpleNamespace
@@ -99,6 +101,7 @@ class OtherMemOperator(NormalMemOperator):
 SERVER = '''
 import json, multiprocessing, os, sys, time, urllib.request
 from types import SimpleNamespace
+from lightllm.utils.envs_utils import get_env_start_args
 
 TOKENS, SLOTS = 64, 1024
 
@@ -220,6 +223,10 @@ def hashes(prompt):
     return out
 
 def main():
+    args = get_env_start_args()
+    if getattr(args, "enable_disk_cache", False):
+        from lightllm.server.levels import serve_levels
+        return serve_levels(args.rounds, args.prompts, args.ranks)
     matcher = Remote(match_process)
     assert matcher.pipe.recv() == "init ok"
     router = Remote(route_process)
@@ -264,10 +271,12 @@ MODULES = {
     "common/cpu_cache/creator.py": CREATOR,
     "common/kv_cache_mem_manager/operator/normal.py": NORMAL,
     "server/multi_level_kv_cache/cpu_cache_client.py": CLIENT,
+    "server/multi_level_kv_cache/disk_cache_worker.py": DISK,
     "server/multi_level_kv_cache/manager.py": USER,
     "server/router/manager.py": USER,
     "server/router/model_infer/mode_backend/multi_level_kv_cache.py": USER,
     "server/api_server.py": SERVER,
+    "server/levels.py": LEVELS,
 }
 
 

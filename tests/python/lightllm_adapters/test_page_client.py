@@ -134,6 +134,8 @@ def test_short_prompts_stay_out_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> 
     client.update_pages_status_to_ready(pages, False, True)  # 192 tokens, counted from the pages
     assert client.get_pages_to_offloading() == []
     monkeypatch.setenv("LIGHTLLM_DISK_CACHE_PROMPT_LIMIT_LENGTH", "192")
+    client = fresh(8, page_tokens=64)
+    pages, _ = client.allocate_pages([1, 2, 3], True)
     client.update_pages_status_to_ready(pages, True, True)
     assert client.get_pages_to_offloading() == [pages]
 

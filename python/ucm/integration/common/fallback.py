@@ -21,12 +21,13 @@ from ucm.errors import (
     Timeout,
     UcmError,
     Unavailable,
+    Unsupported,
 )
 
 T = TypeVar("T")
 _log = logging.getLogger("ucm.integration")
 
-_BLOCK_LEVEL = (NotFound, Corruption, Cancelled, NoSpace)
+_BLOCK_LEVEL = (NotFound, Corruption, Cancelled, NoSpace, Unsupported)
 """Errors that say something about blocks, not about the health of the store."""
 _LOG_EVERY_S = 60.0
 

@@ -13,14 +13,17 @@ import numpy as np
 
 from ucm import _core
 from ucm.config.light_mem import LightMemConfig, light_mem_config
-from ucm.errors import InvalidArgument, NoSpace, NotFound, Unavailable
+from ucm.errors import InvalidArgument, IoError, NotFound, Unavailable
+from ucm.integration.light_mem import figures
 from ucm.integration.light_mem.scope import Scope, scope_of
 from ucm.integration.light_mem.task import PyTask
+from ucm.metrics import monitor
 
 BLOCK_SIZE_VARIABLE = "LIGHTMEM_MAX_BLOCK_SIZE_MB"
 _DEFAULT_BLOCK_MB = 64
 _MOST_PAGES = 64
 _CLOSE_S = 10.0
+_MOST_BYTES = 1 << 62  # more than any disk has
 _MODES = {"r": False, "w": True}
 _NETWORKS = ("nfs", "lustre", "ceph", "cifs", "gpfs", "beegfs")
 
@@ -29,7 +32,8 @@ class PyLocalCacheService:
     """Stores pages of a tensor on disk and reads them back.
 
     After construction it raises for programming errors only: what goes wrong with the storage is
-    False in `query` and Aborted in a task's state, counted and logged. Thread-safe.
+    False in `query` and Aborted in a task's state, counted and logged. Thread-safe. A forked child
+    finds nothing, its tasks are aborted, and its parent's service goes on.
 
     Args:
         kvcache_tensor: uint8 of shape (pages, bytes of a page), contiguous, in host memory; kept
@@ -51,7 +55,8 @@ class PyLocalCacheService:
 
     Raises:
         ValueError: The tensor, or a number, can not be right.
-        RuntimeError: The folder can not be used: too little space, or another process owns it.
+        RuntimeError: The folder can not be used: it can not be written, there is too little space,
+            or another process owns it.
     """
 
     def __init__(
@@ -101,7 +106,7 @@ class PyLocalCacheService:
             self._native = _core.PageService(
                 kvcache_tensor,
                 os.fspath(file),
-                storage_size,
+                min(storage_size, _MOST_BYTES),
                 scope.text,
                 keep=scope.keep,
                 read_only=config.read_only,
@@ -109,10 +114,11 @@ class PyLocalCacheService:
                 workers=min(num_worker, os.cpu_count() or 1),
                 staging_bytes=config.staging_mb << 20,
             )
-        except (NoSpace, NotFound, Unavailable) as error:
+        except (IoError, NotFound, Unavailable) as error:
             raise RuntimeError(f"light_mem: {error}") from error
+        self._figures = figures.offer(self._native, self._page_size)
         # A program that ends without a word still lets its writes end.
-        self._closing = weakref.finalize(self, self._native.close, _CLOSE_S)
+        self._closing = weakref.finalize(self, _close, self._native, self._figures, os.getpid())
 
     def create(
         self,
@@ -210,6 +216,12 @@ class PyLocalCacheService:
         self._closing()
 
 
+def _close(native: Any, counted: figures.DiskFigures, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child leaves its parent's service alone
+        native.close(_CLOSE_S)
+        monitor.retire(counted)
+
+
 def _node(config: LightMemConfig, scope: Scope, file: str) -> str:
     """Name of this node in a shared folder; empty when the folder is ours alone."""
     if config.shared == "off":
@@ -221,14 +233,16 @@ def _node(config: LightMemConfig, scope: Scope, file: str) -> str:
                 "begin anew with each server"
             )
         return ""
-    if config.shared == "auto" and not _on_network(file):
+    if config.shared == "auto" and not _on_network(file, scope.nodes):
         return ""
     return config.node or f"{socket.gethostname()}-{scope.rank}"
 
 
-def _on_network(file: str) -> bool:
+def _on_network(file: str, nodes: int) -> bool:
     try:
-        return str(_core.io_capabilities(file)["file_system"]) in _NETWORKS
+        kind = str(_core.io_capabilities(file)["file_system"])
+        # FUSE may be local or not; the folder of a group of nodes is shared.
+        return kind in _NETWORKS or (kind == "fuse" and nodes > 1)
     except InvalidArgument:
         # A file stands in the way: the core says so.
         return False
@@ -242,6 +256,11 @@ def _page_bytes(tensor: Any) -> int:
         raise ValueError("light_mem: kvcache_tensor: memory of the host is expected")
     if str(tensor.dtype).rpartition(".")[2] != "uint8":
         raise RuntimeError(f"light_mem: kvcache_tensor is {tensor.dtype}, uint8 is expected")
+    if 0 in shape:
+        raise ValueError(f"light_mem: kvcache_tensor has no bytes: {shape}")
+    flags = getattr(tensor, "flags", None)
+    if flags is not None and not flags.writeable:
+        raise ValueError("light_mem: kvcache_tensor can not be written")
     return int(shape[1])
 
 

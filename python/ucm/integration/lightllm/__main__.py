@@ -7,22 +7,24 @@ import os
 import sys
 from importlib.util import find_spec
 
+from ucm.config.lightllm import lightllm_config
 from ucm.errors import ConfigError, UcmError, Unavailable
 from ucm.integration.lightllm.installation import environment
 
 _SERVER = "lightllm.server.api_server"
 
 
-def command(arguments: list[str]) -> tuple[str, list[str]]:
+def command(arguments: list[str], parts: str = "index") -> tuple[str, list[str]]:
     """The parts and the server's command line.
 
     Args:
         arguments: What follows the module's name: `--parts P` or `--parts=P` first, if at all.
+        parts: Those that hold when `--parts` is absent.
 
     Raises:
         ConfigError: `--parts` lacks its value.
     """
-    parts, rest = "index", list(arguments)
+    rest = list(arguments)
     if rest and rest[0] == "--parts":
         if len(rest) < 2:
             raise ConfigError("--parts: a list of parts is expected")
@@ -35,7 +37,8 @@ def command(arguments: list[str]) -> tuple[str, list[str]]:
 def main() -> None:
     """Becomes the server; this process is replaced."""
     try:
-        parts, server = command(sys.argv[1:])
+        chosen = lightllm_config(os.environ).parts or "index"
+        parts, server = command(sys.argv[1:], chosen)
         variables = environment(parts, os.environ)
         if find_spec("lightllm") is None:
             raise Unavailable("LightLLM is not installed in this Python")

@@ -19,7 +19,6 @@ from ucm.integration.lightllm.transfer import PageTransfer
 _LOG = logging.getLogger("ucm.lightllm")
 _CLIENT = "CpuKvCacheClient"
 _CREATOR = "CpuCacheCreator"
-_SERVICE = "PyLocalCacheService"
 _OPERATORS = "lightllm.common.kv_cache_mem_manager.operator."
 _LOADS = ("load_cpu_cache_to_gpu", "load_cpu_kv_to_gpu")
 _OFFLOADS = ("offload_gpu_kv_to_cpu_cache", "offload_gpu_kv_to_cpu")
@@ -42,25 +41,10 @@ def adapt(module: ModuleType, parts: tuple[str, ...]) -> None:
     creator = module.__dict__.get(_CREATOR)
     if "memory" in parts and isinstance(creator, type) and creator.__module__ == module.__name__:
         memory.take_over(creator)
-    service = module.__dict__.get(_SERVICE)
-    if isinstance(service, type) and module.__name__.startswith("lightllm."):
-        setattr(module, _SERVICE, _measured(service))
     if module.__name__.startswith(_OPERATORS):
         for each in list(vars(module).values()):
             if isinstance(each, type) and each.__module__ == module.__name__:
                 _wrap_copies(each, "transfer" in parts)
-
-
-def _measured(service: type) -> Callable[..., Any]:
-    """The disk level's service as LightLLM makes it, with its figures in the metrics."""
-
-    @wraps(service)
-    def make(*args: Any, **kwargs: Any) -> Any:
-        made = service(*args, **kwargs)
-        figures.offer_disk(made)
-        return made
-
-    return make
 
 
 def client_class(original: type) -> type:
@@ -70,17 +54,18 @@ def client_class(original: type) -> type:
         original: LightLLM's class. It goes on to make the tensor of the pages.
 
     Raises:
-        Unsupported: It has no step of its own that makes the index.
+        Unsupported: It has no step of its own that makes the index, or calls ucm does not know.
     """
     if issubclass(original, PageClient):
         return original
     if original in _clients:
         return _clients[original]
     if not hasattr(original, "_create_cpu_status_list"):
-        raise Unsupported(
-            f"this LightLLM's {original.__module__}.{_CLIENT} makes its index in another way; "
-            "start the server without UCM_LIGHTLLM"
-        )
+        raise _unknown(original, "makes its index in another way")
+    # A method that only LightLLM's own index has would work on an index that nobody else sees.
+    public = {name for name, each in vars(original).items() if callable(each) and name[0] != "_"}
+    if foreign := sorted(public - set(dir(PageClient))):
+        raise _unknown(original, f"has calls that ucm does not: {', '.join(foreign)}")
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original.__init__(self, *args, **kwargs)  # type: ignore[misc]
@@ -106,6 +91,13 @@ def client_class(original: type) -> type:
     _clients[original] = made
     _LOG.info("LightLLM's CPU cache uses the page index of ucm")
     return made
+
+
+def _unknown(original: type, what: str) -> Unsupported:
+    return Unsupported(
+        f"this LightLLM's {original.__module__}.{_CLIENT} {what}; start the server without "
+        "UCM_LIGHTLLM"
+    )
 
 
 def server_name(what: str) -> str:

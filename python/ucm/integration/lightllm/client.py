@@ -8,17 +8,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ucm.config.lightllm import lightllm_config
 from ucm.errors import NotFound
 
 _KEY_BYTES = 16
-_LIMIT_VARIABLE = "LIGHTLLM_DISK_CACHE_PROMPT_LIMIT_LENGTH"
-_LIMIT_TOKENS = 2048
 _BETWEEN_TRIES_S = 0.05
-
-
-def disk_limit_tokens() -> int:
-    """Prompts of fewer tokens stay out of the disk cache, as LightLLM's variable says."""
-    return int(os.environ.get(_LIMIT_VARIABLE, "") or _LIMIT_TOKENS)
 
 
 def packed(keys: Sequence[int]) -> bytes:
@@ -157,7 +151,12 @@ class PageClient:
     """
 
     def use(self, pages: Any, page_tokens: int) -> None:
-        """Works on `pages` (a native HostPages) of `page_tokens` tokens from now on."""
+        """Works on `pages` (a native HostPages) of `page_tokens` tokens from now on.
+
+        Raises:
+            ConfigError: A variable of LightLLM has a value that makes no sense.
+        """
+        self.disk_limit_tokens = lightllm_config(os.environ).disk_limit_tokens
         self.pages = pages
         self.page_num = int(pages.pages)
         self.page_tokens = page_tokens
@@ -225,7 +224,7 @@ class PageClient:
         tokens = token_num_in_page_list
         if tokens is None:
             tokens = len(page_list) * self.page_tokens
-        offload = disk_offload_enable and tokens >= disk_limit_tokens()
+        offload = disk_offload_enable and tokens >= self.disk_limit_tokens
         self.pages.mark_ready(list(page_list), deref, offload)
         if not deref:
             self.disk_loads += len(page_list)

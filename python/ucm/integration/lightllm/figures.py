@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of LightLLM's levels: the GPU and CPU levels here, the disk by its own service."""
+"""Figures of LightLLM's GPU and CPU levels; `light_mem` offers those of the disk by itself."""
 
 from __future__ import annotations
 
@@ -14,24 +14,6 @@ from ucm.metrics.monitor import LookupCount, Sample
 
 _LOG = logging.getLogger("ucm.lightllm")
 _held: list[Any] = []
-_DISK_COUNTERS = {
-    "pages_queried": ("ucm_lookup_blocks_total", {}),
-    "pages_found": ("ucm_lookup_hit_blocks_total", {}),
-    "pages_evicted": ("ucm_evicted_blocks_total", {}),
-    "pages_read": ("ucm_transfer_blocks_total", {"direction": "load"}),
-    "pages_written": ("ucm_transfer_blocks_total", {"direction": "dump"}),
-}
-_DISK_GAUGES = {
-    "pages_stored": "ucm_blocks",
-    "capacity_bytes": "ucm_capacity_bytes",
-    "used_bytes": "ucm_used_bytes",
-    "transfers_under_way": "ucm_queue_depth",
-}
-_DISK_CAUSES = {
-    "dropped": "ucm_dropped_blocks_total",
-    "failed_loads": "ucm_failures_total",
-    "failed_dumps": "ucm_failures_total",
-}
 
 
 class LevelFigures:
@@ -77,39 +59,6 @@ class LevelFigures:
         return samples
 
 
-class DiskFigures:
-    """What the disk level did, as the metrics of ucm with stage `disk`.
-
-    Args:
-        service: A `PyLocalCacheService`; its `stats()` says it.
-    """
-
-    def __init__(self, service: Any) -> None:
-        self._service = service
-        self.lookups = LookupCount()
-
-    def metrics(self) -> list[Sample]:
-        """The samples; those the service does not know are left out."""
-        stats = self._service.stats()
-        stage = {"stage": "disk"}
-        samples = [
-            _one(name, stats[key], **stage, **labels)
-            for key, (name, labels) in _DISK_COUNTERS.items()
-            if key in stats
-        ]
-        samples += [
-            (name, "gauge", stage, float(stats[key]))
-            for key, name in _DISK_GAUGES.items()
-            if key in stats
-        ]
-        samples += [
-            _one(name, count, **stage, cause=cause)
-            for key, name in _DISK_CAUSES.items()
-            for cause, count in stats.get(key, {}).items()
-        ]
-        return monitor.merged(samples)
-
-
 def _one(name: str, value: float, **labels: str) -> Sample:
     return (name, "counter", labels, float(value))
 
@@ -118,14 +67,6 @@ def page_bytes_of(meta: Any) -> int:
     """Bytes of a page, by LightLLM's description of the tensor; 0 when it does not say."""
     whole, pages = getattr(meta, "calcu_size", None), getattr(meta, "page_num", 0)
     return math.ceil(whole() / pages) if callable(whole) and pages else 0
-
-
-def offer_disk(service: Any) -> None:
-    """Adds the figures of a disk level that has any to this process's metrics."""
-    if callable(getattr(service, "stats", None)):
-        made = DiskFigures(service)
-        _held.append(made)
-        monitor.register(made)
 
 
 def offer(client: Any) -> LevelFigures:

@@ -11,30 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ucm.config.lightllm import PARTS, VARIABLE, parse_parts
 from ucm.errors import ConfigError
 
-VARIABLE = "UCM_LIGHTLLM"
-"""Environment variable that names the parts; what a started process finds in it, it installs."""
-PARTS = {
-    "index": "page index shared by the server's processes, in place of CpuKvCacheClient's",
-    "memory": "memory of the CPU pages: huge pages, NUMA, registered with the device",
-    "transfer": "copies between KV buffer and CPU pages, in place of LightLLM's kernels",
-}
+__all__ = ["PARTS", "VARIABLE", "environment", "install", "installed_parts", "parse_parts"]
 _STARTUP = str(Path(__file__).with_name("startup"))
-
-
-def parse_parts(text: str) -> tuple[str, ...]:
-    """The parts a text names: a comma-separated list, or `all`.
-
-    Raises:
-        ConfigError: It names none, or one that does not exist.
-    """
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    chosen = tuple(PARTS) if words == ["all"] else tuple(part for part in PARTS if part in words)
-    unknown = [word for word in words if word not in PARTS and words != ["all"]]
-    if unknown or not chosen:
-        raise ConfigError(f"parts {text!r}: a list of {', '.join(PARTS)} is expected, or all")
-    return chosen
 
 
 def environment(parts: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from ucm.config import StoreConfig
+from ucm.config.lightllm import lightllm_config
 from ucm.errors import Unavailable
 from ucm.integration.lightllm.client import attach_pages, create_pages
 from ucm.store.platform import choose_platform, for_memory
 from ucm.store.streams import mark_current_stream
 
 _LOG = logging.getLogger("ucm.lightllm")
-_ON = ("1", "true", "on", "yes")
 _held: list[Any] = []
 """Memory lives as long as the process: tensors over it do not own it."""
 
@@ -61,6 +61,7 @@ def page_tensor(spec: Any, *, make: bool, pin: bool) -> Any:
 
     Raises:
         Unavailable: It is to be registered and ucm has no platform for the device.
+        ConfigError: A variable of LightLLM has a value that makes no sense.
     """
     import torch
 
@@ -69,19 +70,18 @@ def page_tensor(spec: Any, *, make: bool, pin: bool) -> Any:
     name = server_name(f"memory-{spec.shm_key}")
     platform, device_id = _pinning_platform(torch) if pin else ("", 0)
     if make:
-        interleave = os.environ.get("LIGHTLLM_ENABLE_NUMA_INTERLEAVE", "").lower() in _ON
+        config = lightllm_config(os.environ)
         pages = create_pages(
             name,
             1,
             spec.size_bytes,
-            numa_interleave=interleave,
+            numa_interleave=config.numa_interleave,
             platform=platform,
             device_id=device_id,
         )
-        wanted = os.environ.get("LIGHTLLM_HUGE_PAGE_ENABLE", "").lower() in _ON
         small = pages.memory_page_bytes <= os.sysconf("SC_PAGE_SIZE")
         _LOG.log(
-            logging.WARNING if wanted and small else logging.INFO,
+            logging.WARNING if config.huge_pages and small else logging.INFO,
             "CPU pages: %.2f GiB on pages of %d KiB",
             spec.size_bytes / 2**30,
             pages.memory_page_bytes >> 10,

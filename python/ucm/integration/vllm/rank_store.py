@@ -41,6 +41,8 @@ class Transfer:
     event: Any = None
     """Kept until the copies have waited for it."""
     cancelled: bool = False
+    abandoned: bool = False
+    """Whether its request has gone: it does not matter how it ends."""
 
     @property
     def count(self) -> int:
@@ -62,6 +64,11 @@ class Transfer:
         """Ask for a quick end."""
         self.cancelled = True
         self.task.cancel()
+
+    def abandon(self) -> None:
+        """Ask for a quick end of what nobody needs any more."""
+        self.abandoned = True
+        self.cancel()
 
     def wait(self, limit_s: float) -> None:
         """Wait until it is done; cancel it after ``limit_s`` and wait once more. Never raises."""

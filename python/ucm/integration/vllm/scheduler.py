@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from typing import Any
 
@@ -16,7 +17,7 @@ from ucm.integration.vllm.metadata import LoadJob, SaveJob, StepMetadata, Worker
 from ucm.integration.vllm.metrics import Tally
 from ucm.integration.vllm.settings import Settings
 from ucm.integration.vllm.tracking import RequestTrack
-from ucm.keys import KEY_BYTES, unpack
+from ucm.keys import KEY_BYTES, root_key, unpack
 
 _log = logging.getLogger("ucm.integration.vllm")
 _MOST_SENT = 1 << 16
@@ -30,6 +31,7 @@ class SchedulerSide:
     def __init__(self, settings: Settings, lookup: PrefixLookup | None = None) -> None:
         self._settings = settings
         self._size = settings.block_tokens
+        self._namespace = settings.namespace
         self.tally = Tally()
         self._loads = Fallback("load", self._breaker(), self.tally.failure)
         """Loads as the workers report them: when they keep failing, no hits are promised."""
@@ -229,6 +231,19 @@ class SchedulerSide:
         self._lookup.forget(request_id)
         self._lookup.forget(f"{request_id}/tail")
 
+    def reset(self) -> None:
+        """Answer nothing that was stored before: the engine may compute with other weights now.
+
+        What is stored from here on has keys that nobody knows but this scheduler, until it ends:
+        the weights are not those of the model's folder any more. Requests that are under way hold
+        KV of both, and are neither loaded nor saved from here on.
+        """
+        self._namespace = root_key(self._namespace, "reset", secrets.token_bytes(KEY_BYTES))
+        for request_id in self._tracks:
+            self._forget_questions(request_id)
+        self._refused.update(self._tracks)
+        self._tracks.clear()
+
     def close(self) -> None:
         """Let go of the store and of the lookup thread."""
         self._lookup.close()
@@ -248,6 +263,6 @@ class SchedulerSide:
             self.tally.add("refused_requests", 1)
             _log.debug("request %s is not cached: %s", request_id, reason or "too short")
             return None
-        track = RequestTrack(request, self._settings.namespace, self._size)
+        track = RequestTrack(request, self._namespace, self._size)
         self._tracks[request_id] = track
         return track

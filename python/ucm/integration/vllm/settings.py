@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ucm.config import UcmConfig, load_config
+from ucm.config.pipelines import NAMED
 from ucm.errors import ConfigError, Unsupported
 from ucm.integration.common import parts
 from ucm.integration.vllm import compat
 from ucm.integration.vllm.identity import RankPlan, make_namespace
+from ucm.store.factory import refuse_remote
 
 _log = logging.getLogger("ucm.integration.vllm")
 
@@ -84,8 +86,21 @@ def read_settings(vllm_config: Any, kv_cache_config: Any) -> Settings:
 
 
 def read_config(extra_config: Mapping[str, Any] | None) -> UcmConfig:
-    """ucm's configuration from a `kv_connector_extra_config`."""
-    return load_config(dict(extra_config or {}))
+    """ucm's configuration from a `kv_connector_extra_config`.
+
+    Raises:
+        ConfigError: It can not be used, or names a store that is not one of ucm's own.
+        Unsupported: It names a store that is not in this version.
+    """
+    config = load_config(dict(extra_config or {}))
+    refuse_remote(config.connector_name)
+    if config.connector_name not in NAMED:
+        raise ConfigError(
+            f"ucm_connector_name {config.connector_name!r}: an engine opens one of "
+            f"{', '.join(NAMED)}",
+            key="ucm_connector_name",
+        )
+    return config
 
 
 def _check_block_size(config: UcmConfig, vllm_config: Any) -> int:

@@ -111,6 +111,11 @@ class UCMConnector(compat.KVConnectorBase, compat.SupportsHMA):
         """The same, with several KV cache groups."""
         return self.request_finished(request, [])
 
+    def reset_cache(self) -> bool:
+        """The engine drops its own cache, as it has to when its weights are replaced."""
+        self._planner.reset()
+        return True
+
     def take_events(self) -> Iterable[Any]:
         """KV events since the last call."""
         events = self._planner.events

@@ -6,9 +6,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
-from ucm.errors import Corruption, NotFound, Timeout, UcmError
+from ucm.errors import Cancelled, Corruption, NotFound, Timeout, UcmError
 from ucm.integration.common.fallback import Breaker, Fallback, refused
 from ucm.integration.vllm import compat
 from ucm.integration.vllm.metadata import LoadJob, SaveJob, StepMetadata, WorkerReport
@@ -107,13 +108,16 @@ class WorkerSide:
         """Requests whose loads between steps have ended, well or not."""
         self._failed -= finished_requests
         for request_id in self._loads.keys() & finished_requests:
-            self._loads[request_id].cancel()  # aborted: nobody needs the rest of it
+            self._loads[request_id].abandon()
         ended, self._refused_loads = self._refused_loads, set()
         for request_id, transfer in list(self._loads.items()):
             transfer.give_up_when_late()
             if transfer.task.done:
                 del self._loads[request_id]
-                self._end_load(transfer)
+                if not transfer.abandoned:
+                    self._end_load(transfer)
+                elif not isinstance(transfer.task.error, Cancelled | NoneType):
+                    self._load.note(transfer.task.error)
                 ended.add(request_id)
         self._end_saves()
         return ended

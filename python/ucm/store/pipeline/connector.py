@@ -30,8 +30,8 @@ class UcmPipelineStore(UcmKVStoreBaseV1):
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__(dict(config))
         self._store = Store(byte_config(config))
+        super().__init__(dict(config))
 
     @property
     def store(self) -> Store:

@@ -17,7 +17,21 @@ def _run_the_next_one() -> None:
 
 
 _run_the_next_one()
-if os.environ.get("UCM_LIGHTLLM"):
+
+
+def _install(parts: str) -> None:
+    """A process of the server that goes on without ucm would break the others, so it ends."""
+    if importlib.util.find_spec("ucm") is None:
+        return  # another Python, which is none of the server's
+    from ucm.errors import UcmError
     from ucm.integration.lightllm import install
 
-    install(os.environ["UCM_LIGHTLLM"])
+    try:
+        install(parts)
+    except UcmError as error:
+        print(f"ucm: {error}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+
+if os.environ.get("UCM_LIGHTLLM"):
+    _install(os.environ["UCM_LIGHTLLM"])

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole pages between LightLLM's KV buffer on a device and its CPU pages: (layers, slots, heads) on
 // the device, (pages, layers, tokens, heads) on the host, one task a layer.
-#include "device_pages.h"
-
 #include <sys/mman.h>
 
 #include <cstring>
 
+#include "device_pages.h"
 #include "ucm/page_copy.h"
 
 namespace ucm::test {
