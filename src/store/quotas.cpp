@@ -105,7 +105,8 @@ const std::string& Quotas::name(size_t share) const {
 bool QuotaRoom::take(uint64_t bytes, Clock::time_point deadline) {
   if (limit_ == Quotas::kNoLimit) return true;
   std::unique_lock lock(mutex_);
-  counted_changed_.wait_until(lock, deadline, [this] { return counted_ || closed_; });
+  counted_changed_.wait_until(lock, std::min(deadline, patient_until_),
+                              [this] { return counted_ || closed_; });
   if (!counted_) return false;
   const uint64_t taken = used_ + kept_ + under_way_;
   if (taken > limit_ || bytes > limit_ - taken) return false;

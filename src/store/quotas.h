@@ -51,10 +51,12 @@ class QuotaRoom {
  public:
   using Clock = std::chrono::steady_clock;
 
-  explicit QuotaRoom(uint64_t limit) : limit_(limit) {}
+  // `patience`: how long after that somebody waits for the first count.
+  explicit QuotaRoom(uint64_t limit, Clock::duration patience = std::chrono::seconds(5))
+      : limit_(limit), patient_until_(Clock::now() + patience) {}
 
   // Reserves the bytes, to be settled. False when they do not fit, or when nothing was counted by
-  // the deadline.
+  // the deadline or the end of patience: who waits keeps a thread from other work.
   bool take(uint64_t bytes, Clock::time_point deadline);
   // The write has ended; `kept`: its bytes are there, or may be.
   void settle(uint64_t bytes, bool kept);
@@ -65,6 +67,7 @@ class QuotaRoom {
 
  private:
   const uint64_t limit_;
+  const Clock::time_point patient_until_;
   std::mutex mutex_;
   std::condition_variable counted_changed_;
   bool counted_ = false;

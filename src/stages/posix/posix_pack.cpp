@@ -9,8 +9,8 @@
 namespace ucm::posix {
 namespace {
 
-constexpr char kMagic[8] = {'U', 'C', 'M', 'P', 'A', 'C', 'K', 'S'};
-constexpr size_t kCheckOffset = kTrailerBytes - sizeof(uint64_t);
+constexpr char kPackMagic[8] = {'U', 'C', 'M', 'P', 'A', 'C', 'K', 'S'};
+constexpr size_t kPackCheckAt = kTrailerBytes - sizeof(uint64_t);
 
 struct PackHeader {
   char magic[8];
@@ -23,7 +23,7 @@ struct PackHeader {
 };
 static_assert(sizeof(PackHeader) == 48);
 static_assert(sizeof(PackedBlock) == 32);
-static_assert(sizeof(PackHeader) + kMaxPackBlocks * sizeof(PackedBlock) <= kCheckOffset);
+static_assert(sizeof(PackHeader) + kMaxPackBlocks * sizeof(PackedBlock) <= kPackCheckAt);
 
 }  // namespace
 
@@ -33,12 +33,14 @@ bool is_pack_size(uint64_t bytes, const BlockLayout& layout) {
   return (bytes - kTrailerBytes) / slot <= kMaxPackBlocks;
 }
 
-bool is_pack_page(const std::byte* page) { return std::memcmp(page, kMagic, sizeof kMagic) == 0; }
+bool is_pack_page(const std::byte* page) {
+  return std::memcmp(page, kPackMagic, sizeof kPackMagic) == 0;
+}
 
 void encode_pack(const PackPage& pack, std::byte* page) {
   std::memset(page, 0, kTrailerBytes);
   PackHeader header = {};
-  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  std::memcpy(header.magic, kPackMagic, sizeof kPackMagic);
   header.format = kTrailerFormat;
   header.count = static_cast<uint32_t>(pack.blocks.size());
   header.layout_id = pack.layout_id;
@@ -46,8 +48,8 @@ void encode_pack(const PackPage& pack, std::byte* page) {
   header.written_ns = pack.written_ns;
   std::memcpy(page, &header, sizeof header);
   std::memcpy(page + sizeof header, pack.blocks.data(), pack.blocks.size() * sizeof(PackedBlock));
-  const uint64_t check = base::digest_64(page, kCheckOffset, 0);
-  std::memcpy(page + kCheckOffset, &check, sizeof check);
+  const uint64_t check = base::digest_64(page, kPackCheckAt, 0);
+  std::memcpy(page + kPackCheckAt, &check, sizeof check);
 }
 
 const char* decode_pack(const std::byte* page, PackPage* pack) {
@@ -56,13 +58,13 @@ const char* decode_pack(const std::byte* page, PackPage* pack) {
   if (!is_pack_page(page)) return "magic";
   if (header.format != kTrailerFormat) return "version";
   uint64_t check = 0;
-  std::memcpy(&check, page + kCheckOffset, sizeof check);
-  if (check != base::digest_64(page, kCheckOffset, 0)) return "trailer";
+  std::memcpy(&check, page + kPackCheckAt, sizeof check);
+  if (check != base::digest_64(page, kPackCheckAt, 0)) return "trailer";
   const bool sane = header.reserved == 0 && header.count >= 2 && header.count <= kMaxPackBlocks &&
                     header.payload_bytes > 0 && header.payload_bytes <= UINT32_MAX;
   if (!sane) return "trailer";
   const std::byte* end = page + sizeof header + header.count * sizeof(PackedBlock);
-  if (std::any_of(end, page + kCheckOffset, [](std::byte b) { return b != std::byte{0}; })) {
+  if (std::any_of(end, page + kPackCheckAt, [](std::byte b) { return b != std::byte{0}; })) {
     return "trailer";
   }
   pack->layout_id = header.layout_id;

@@ -7,15 +7,15 @@
 namespace ucm::test {
 namespace {
 
-constexpr uint64_t kFileBytes = 5 * 4096;
-constexpr uint64_t kCapacity = 100 * kFileBytes;
+constexpr uint64_t kQuotaFile = 5 * 4096;
+constexpr uint64_t kQuotaCapacity = 100 * kQuotaFile;
 
 class PosixQuotaTest : public PosixTest {
  protected:
   void SetUp() override {
     PosixTest::SetUp();
-    options_["capacity_bytes"] = static_cast<int64_t>(kCapacity);
-    options_["quotas"] = std::vector<std::string>{"a=30%", "b=" + std::to_string(20 * kFileBytes)};
+    options_["capacity_bytes"] = static_cast<int64_t>(kQuotaCapacity);
+    options_["quotas"] = std::vector<std::string>{"a=30%", "b=" + std::to_string(20 * kQuotaFile)};
   }
 
   StorePtr open_as(const std::string& name) {
@@ -59,9 +59,9 @@ TEST_F(PosixQuotaTest, ANamespaceStaysWithinItsQuotaAndTheOthersKeepTheirBlocks)
   for (uint64_t i = 0; i < 40; ++i) {
     last = make_keys(1000 + i * 10, 10);
     ASSERT_TRUE(dump_blocks(*a, last).ok());
-    ASSERT_LE(used("a"), 30 * kFileBytes) << i;
+    ASSERT_LE(used("a"), 30 * kQuotaFile) << i;
   }
-  EXPECT_GE(used("a"), 10 * kFileBytes);
+  EXPECT_GE(used("a"), 10 * kQuotaFile);
   EXPECT_EQ(count_present(*b, of_b), of_b.size());
   EXPECT_EQ(count_present(*nobody, of_nobody), of_nobody.size());
   EXPECT_EQ(load_blocks(*b, of_b).value(), 0u);
@@ -99,7 +99,7 @@ TEST_F(PosixQuotaTest, NamespacesWithoutAQuotaShareTheRest) {
   // Each of them may be ahead of the other one's last count.
   EXPECT_TRUE(eventually([&] {
     (void)dump_blocks(*x, {make_key(77)});
-    return used("x") + used("y") <= 50 * kFileBytes;
+    return used("x") + used("y") <= 50 * kQuotaFile;
   }));
   EXPECT_EQ(count_present(*b, of_b), of_b.size());
 }
@@ -113,8 +113,8 @@ TEST_F(PosixQuotaTest, AQuotaThatWasLoweredHoldsFromTheFirstWriteOn) {
   const StorePtr a = open_as("a");
   const uint64_t before = used("a");
   ASSERT_TRUE(dump_blocks(*a, make_keys(100, 10)).ok());
-  EXPECT_LE(used("a"), std::max(before, 10 * kFileBytes));
-  EXPECT_TRUE(eventually([&] { return used("a") <= 10 * kFileBytes; }));
+  EXPECT_LE(used("a"), std::max(before, 10 * kQuotaFile));
+  EXPECT_TRUE(eventually([&] { return used("a") <= 10 * kQuotaFile; }));
 }
 
 TEST_F(PosixQuotaTest, MetricsTellTheNamespacesApart) {
@@ -122,10 +122,10 @@ TEST_F(PosixQuotaTest, MetricsTellTheNamespacesApart) {
   ASSERT_TRUE(dump_blocks(*b, make_keys(0, 7)).ok());
   const StorePtr a = open_as("a");
   ASSERT_TRUE(eventually([&] { return of_namespace("ucm_namespace_blocks", "b") == 7; }));
-  EXPECT_EQ(of_namespace("ucm_namespace_used_bytes", "b"), static_cast<double>(7 * kFileBytes));
-  EXPECT_EQ(of_namespace("ucm_namespace_quota_bytes", "a"), static_cast<double>(30 * kFileBytes));
+  EXPECT_EQ(of_namespace("ucm_namespace_used_bytes", "b"), static_cast<double>(7 * kQuotaFile));
+  EXPECT_EQ(of_namespace("ucm_namespace_quota_bytes", "a"), static_cast<double>(30 * kQuotaFile));
   EXPECT_EQ(of_namespace("ucm_namespace_quota_bytes", "(rest)"),
-            static_cast<double>(50 * kFileBytes));
+            static_cast<double>(50 * kQuotaFile));
   for (uint64_t i = 0; i < 10; ++i) ASSERT_TRUE(dump_blocks(*a, make_keys(100 + i * 10, 10)).ok());
   EXPECT_GT(metric("ucm_refused_blocks_total"), 0);
   EXPECT_TRUE(
@@ -162,7 +162,7 @@ TEST_F(PosixQuotaTest, AtRandomNobodyIsOverQuotaNobodyElsePaysAndPinsHold) {
   SCOPED_TRACE("UCM_SEED=" + std::to_string(seed));
   std::mt19937_64 random(seed);
   const std::vector<std::string> names = {"a", "b", ""};
-  const uint64_t limits[] = {30 * kFileBytes, 20 * kFileBytes, 50 * kFileBytes};
+  const uint64_t limits[] = {30 * kQuotaFile, 20 * kQuotaFile, 50 * kQuotaFile};
   std::vector<StorePtr> stores;
   for (const std::string& name : names) stores.push_back(open_as(name));
   std::vector<std::set<uint64_t>> pinned(names.size());

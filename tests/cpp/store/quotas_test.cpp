@@ -155,6 +155,14 @@ TEST(QuotaRoomTest, ARoomThatWasCountedLaterHasWhatLeftAgain) {
   EXPECT_FALSE(room.take(1, soon()));
 }
 
+TEST(QuotaRoomTest, PatienceWithTheFirstCountEnds) {
+  QuotaRoom room(100, std::chrono::milliseconds(10));
+  EXPECT_FALSE(room.take(1, QuotaRoom::Clock::now() + std::chrono::hours(1)));
+  room.begin_count();
+  room.end_count(0);
+  EXPECT_TRUE(room.take(1, {}));
+}
+
 TEST(QuotaRoomTest, ClosingEndsTheWaitForACount) {
   QuotaRoom room(100);
   std::thread closer([&] { room.close(); });
