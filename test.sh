@@ -21,9 +21,12 @@ usage: ./test.sh [PART [SIZE]...]
   huge_pages  memory on reserved huge pages, with enough and with too few of them: reserves 64 MiB (as root) and
             gives them back
   platforms the configure errors of every platform; the sources of all platforms against the vendors' headers (CUDA 12.9,
-            ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module with nvcc, loaded without a driver
+            ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module with nvcc, loaded without a driver;
+            the package for CUDA in an empty environment, its tests on host memory, ucm doctor
   arm64     the core cross-built for aarch64; under qemu the tests of the rooms where the processor makes a
             difference, and with 64 KiB pages those that depend on pages; ARM64_ROOMS=all runs all C++ tests both ways
+  image     as root: the steps of the CPU Dockerfile in a chroot that debootstrap makes; IMAGE_WORDS are more words
+            for tests/containers/replay.py
   kills     processes that share a pool or a directory, killed at random: SIZE times in each test (600)
   bench     figures, no verdict: tests/bench, into .cache/figures.json
   peers     this project beside LMCache, Mooncake Store and the machine's limits, in .venv-peers; the
@@ -219,6 +222,16 @@ check_cuda_package() {
     rm -rf "$folder"
 }
 
+# The CPU image without a container engine: every step of its Dockerfile in a chroot.
+replay_image() {
+    folder=$(mktemp -d "$UCM_CACHE/image-XXXXXX")
+    rc=0
+    # shellcheck disable=SC2086
+    python3 tests/containers/replay.py --folder "$folder/stages" ${IMAGE_WORDS:-} platforms/cpu/Dockerfile || rc=$?
+    rm -rf "$folder"
+    return "$rc"
+}
+
 build_arm64() {
     cmake -S . -B build/arm64 -G Ninja -DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/aarch64-linux-gnu.cmake \
         -DUCM_ARM64_SYSROOT="$UCM_CACHE/arm64/sysroot" -DUCM_TESTS=ON -DUCM_WERROR=ON -DUCM_PLATFORMS=cpu \
@@ -314,6 +327,13 @@ part_platforms() {
     step "platforms: the package for CUDA" check_cuda_package
 }
 
+part_image() {
+    APT_PACKAGES="$APT_PACKAGES debootstrap"
+    need_system_packages
+    need_space 4000
+    step "image: the steps of platforms/cpu/Dockerfile in a chroot" replay_image
+}
+
 part_arm64() {
     need_arm64
     step "arm64: build" build_arm64
@@ -368,7 +388,7 @@ main() {
     parts=
     for part in "${@:-default}"; do
         case $part in
-            lint | cpp | python | engines | asan | tsan | crash | kills | fuzz | soak | light_mem | huge_pages | platforms | arm64 | bench | peers)
+            lint | cpp | python | engines | asan | tsan | crash | kills | fuzz | soak | light_mem | huge_pages | platforms | arm64 | image | bench | peers)
                 parts="$parts $part"
                 ;;
             [0-9]*)

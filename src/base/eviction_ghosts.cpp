@@ -32,9 +32,12 @@ GhostTable::Ghost* GhostTable::line(uint32_t fingerprint) const {
 }
 
 uint32_t GhostTable::find_in(const Ghost* line, uint16_t tag) const {
-  uint32_t place = 0;
-  while (place < places_ && line[place].tag() != tag) ++place;
-  return place;
+  for (uint32_t place = 0; place < places_; ++place) {
+    const uint16_t found = line[place].tag();
+    if (found == tag) return place;
+    if (found == 0) break;
+  }
+  return places_;
 }
 
 void GhostTable::remove(Ghost* line, uint32_t place) {

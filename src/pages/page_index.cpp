@@ -192,6 +192,7 @@ void PageIndex::lookup(std::span<const BlockKey> keys, Wanted wanted,
   const uint8_t layout = layout_number(layouts_, wanted.layout_id);
   for (size_t base = 0; base < keys.size(); base += kGroup) {
     const size_t count = std::min(kGroup, keys.size() - base);
+    const uint64_t shifts = table_.shifts();
     for (size_t i = 0; i < count; ++i) {
       probes[i] = table_.start(keys[base + i]);
       table_.prefetch(probes[i]);
@@ -201,12 +202,13 @@ void PageIndex::lookup(std::span<const BlockKey> keys, Wanted wanted,
       candidates[i] = table_.next(&probes[i], &steps);
       if (candidates[i] != BucketTable::kNone) entries_[candidates[i]].prefetch();
     }
+    const bool moved = shifts % 2 != 0 || table_.shifts() != shifts;
     for (size_t i = 0; i < count; ++i) {
       const BlockKey& key = keys[base + i];
       bool found =
           candidates[i] != BucketTable::kNone && holds(candidates[i], key, wanted.length, layout);
-      if (!found) {
-        // A tag that clashed, a cell that moved, or a miss: the careful way decides.
+      if (!found && (moved || candidates[i] != BucketTable::kNone)) {
+        // A tag that clashed or a cell that moved: the careful way decides.
         const uint32_t slot = table_.find(key);
         found = slot != BucketTable::kNone && slot != candidates[i] &&
                 holds(slot, key, wanted.length, layout);

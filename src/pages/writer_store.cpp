@@ -122,8 +122,9 @@ WriterStore::WriterStore(const PageStoreOptions& options, const StoreFormat& for
       lock_(std::move(lock)),
       segments_(options.path, format, options.io_direct, true, options.file_mode),
       engine_(options),
-      // Two threads: syncing a group must not keep slots from being freed.
-      owned_workers_(std::make_unique<base::WorkerGroup>("ucm-pages", 2)),
+      // Syncing a group must not keep slots from being freed.
+      owned_workers_(std::make_unique<base::WorkerGroup>(
+          "ucm-pages", options.durability == Durability::none ? 1 : 2)),
       workers_(owned_workers_.get()) {}
 
 WriterStore::~WriterStore() { close(std::chrono::seconds(10)); }

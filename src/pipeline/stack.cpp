@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Builds the stages of a spec bottom-up and closes them in order.
+#include <algorithm>
+#include <utility>
+
 #include "base/option_reader.h"
 #include "pipeline/spec.h"
 #include "store/ladder.h"
@@ -61,6 +64,22 @@ Result<std::shared_ptr<Device>> open_configured_device(const Options& options) {
   return open_device(platform, static_cast<int>(id));
 }
 
+// With their own defaults several storage stages would have more threads than the eight that a
+// pipeline may have. Disk needs its own only where io_uring is not to be had.
+constexpr std::pair<const char*, int64_t> kThreadsBesideOthers[] = {{"disk", 1}, {"posix", 2}};
+
+Options with_thread_defaults(const Options& given, const std::vector<const StageEntry*>& stages) {
+  Options options = given;
+  const auto stores = std::count_if(stages.begin(), stages.end(), [](const StageEntry* entry) {
+    return entry->role == StageRole::storage;
+  });
+  if (stores < 2 || options.contains("io_threads")) return options;
+  for (const auto& [stage, threads] : kThreadsBesideOthers) {
+    options.try_emplace(std::string(stage) + ".io_threads", threads);
+  }
+  return options;
+}
+
 // A storage stage takes aligned host blocks only; this Cache gathers them and keeps nothing.
 Result<StorePtr> put_staging_in_front(StageContext context) {
   Options options = *context.options;
@@ -75,6 +94,7 @@ Result<std::unique_ptr<Pipeline>> Pipeline::open(const PipelineConfig& config) {
   UCM_TRY(pipeline::check_option_names(config.options));
   UCM_TRY_ASSIGN(const auto entries, pipeline::parse_spec(config.spec));
   UCM_TRY_ASSIGN(const auto device, open_configured_device(config.options));
+  const Options options = with_thread_defaults(config.options, entries);
   auto metrics = std::make_shared<base::MetricRegistry>();
   std::vector<std::string> names;
   for (const StageEntry* entry : entries) names.emplace_back(entry->name);
@@ -83,7 +103,7 @@ Result<std::unique_ptr<Pipeline>> Pipeline::open(const PipelineConfig& config) {
   for (size_t i = entries.size(); i > 0; --i) {
     const StageEntry* entry = entries[i - 1];
     StageContext context;
-    context.options = &config.options;
+    context.options = &options;
     context.layout = entry->role == StageRole::storage ? config.layout.flat() : config.layout;
     context.read_only = config.read_only;
     context.metrics = metrics;
@@ -94,7 +114,7 @@ Result<std::unique_ptr<Pipeline>> Pipeline::open(const PipelineConfig& config) {
   }
   if (entries.front()->role == StageRole::storage) {
     StageContext context;
-    context.options = &config.options;
+    context.options = &options;
     context.layout = config.layout;
     context.read_only = config.read_only;
     context.metrics = metrics;

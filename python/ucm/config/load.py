@@ -209,13 +209,13 @@ def _merge(layers: list[_Layer], notes: list[str]) -> UcmConfig:
         _check_sparse(layer, notes)
         if layer.origin.lines:
             origin, store_path = layer.origin, layer.store_path
+    name = connector.get("ucm_connector_name", "UcmPipelineStore")
+    if store.get("store_pipeline") is None and NAMED.get(name) is not None:
+        store["store_pipeline"] = NAMED[name]
     if top.get("load_only_first_rank"):
         notes.append(
             "`load_only_first_rank` has no effect: each rank itself reads the blocks MLA shares"
         )
-    name = connector.get("ucm_connector_name", "UcmPipelineStore")
-    if store.get("store_pipeline") is None and NAMED.get(name) is not None:
-        store["store_pipeline"] = NAMED[name]
     _answer_ascend(store, notes)
     _spread_sections(store)
     _check_pipeline(store, origin, store_path)

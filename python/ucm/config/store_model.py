@@ -232,7 +232,7 @@ class StoreConfig:
     io_threads: int | None = key(
         "int",
         "Threads that read and write files.",
-        default_text="4",
+        default_text="4; in a pipeline with both, Disk: 1, Posix: 2",
         minimum=1,
         maximum=256,
         stages=_DISKS,

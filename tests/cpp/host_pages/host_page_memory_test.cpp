@@ -71,6 +71,10 @@ class NearNode final : public Device {
     return host_->copy(s, d, p);
   }
   Status synchronize(StreamHandle stream) override { return host_->synchronize(stream); }
+  std::vector<std::string> copy_methods() const override { return host_->copy_methods(); }
+  Status use_method(StreamHandle s, const std::string& name) override {
+    return host_->use_method(s, name);
+  }
   Result<EventHandle> make_event() override { return host_->make_event(); }
   void destroy_event(EventHandle event) override { host_->destroy_event(event); }
   Status record(EventHandle e, StreamHandle s) override { return host_->record(e, s); }
