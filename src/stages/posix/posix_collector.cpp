@@ -235,11 +235,11 @@ Result<bool> Collector::State::pass() {
     // One root that fails does not keep the others from being collected.
     if (!complete.ok()) failure = complete.status();
   }
-  end_count();
   if (!failure.ok()) {
     blocks->books().evicted(evictions, evicted_bytes);
     return failure;
   }
+  end_count();
   publish(totals, since);
   return true;
 }
