@@ -12,16 +12,16 @@ using test::make_key;
 using test::make_keys;
 using test::open_pages;
 
-constexpr uint64_t kBlocks = 200'000;
-constexpr uint32_t kBytes = 4096;
+constexpr uint64_t kManyBlocks = 200'000;
+constexpr uint32_t kSlotBytes = 4096;
 constexpr double kMostBytesABlock = 64;
 
 // A store that is full of blocks whose payloads were never written: only the index is of interest.
 class PageMemoryTest : public test::PageTest, public ::testing::WithParamInterface<const char*> {
  protected:
   PageStoreOptions all_of_it() const {
-    PageStoreOptions wanted = options(kBlocks, kBytes);
-    wanted.segment_bytes = kBlocks * kBytes;
+    PageStoreOptions wanted = options(kManyBlocks, kSlotBytes);
+    wanted.segment_bytes = kManyBlocks * kSlotBytes;
     wanted.eviction_policy = GetParam();
     wanted.eviction_high = wanted.eviction_low = 1;
     return wanted;
@@ -34,17 +34,17 @@ class PageMemoryTest : public test::PageTest, public ::testing::WithParamInterfa
     ASSERT_TRUE(format.ok());
     pages::Recovered recovered;
     const auto index = pages::PageIndex::open_writable(
-        path(), format.value(), 0600, kBlocks, [](uint32_t) { return true; }, &recovered);
+        path(), format.value(), 0600, kManyBlocks, [](uint32_t) { return true; }, &recovered);
     ASSERT_TRUE(index.ok());
-    for (uint32_t slot = 0; slot < kBlocks; ++slot) {
+    for (uint32_t slot = 0; slot < kManyBlocks; ++slot) {
       pages::IndexEntry entry;
       entry.key = make_key(slot);
       entry.slot = slot;
-      entry.length = kBytes;
+      entry.length = kSlotBytes;
       entry.written = entry.use = 1 + slot;
       index.value()->publish(entry);
     }
-    std::filesystem::resize_file(path() + "/seg-00000", kBlocks * kBytes);
+    std::filesystem::resize_file(path() + "/seg-00000", kManyBlocks * kSlotBytes);
   }
 
   static uint64_t allocated() {
@@ -55,7 +55,7 @@ class PageMemoryTest : public test::PageTest, public ::testing::WithParamInterfa
   double bytes_a_block(uint64_t before) const {
     const uint64_t mapped = std::filesystem::file_size(path() + "/index") +
                             std::filesystem::file_size(path() + "/table");
-    return static_cast<double>(allocated() - before + mapped) / static_cast<double>(kBlocks);
+    return static_cast<double>(allocated() - before + mapped) / static_cast<double>(kManyBlocks);
   }
 };
 
@@ -64,14 +64,14 @@ TEST_P(PageMemoryTest, a_block_takes_64_bytes_of_index_and_policy_at_most) {
   ASSERT_FALSE(HasFatalFailure());
   const uint64_t before = allocated();
   const auto store = open_pages(all_of_it());
-  ASSERT_EQ(store->stats().blocks, kBlocks);
+  ASSERT_EQ(store->stats().blocks, kManyBlocks);
   EXPECT_LE(bytes_a_block(before), kMostBytesABlock);
-  EXPECT_LE(static_cast<double>(store->stats().memory_bytes) / kBlocks, kMostBytesABlock);
+  EXPECT_LE(static_cast<double>(store->stats().memory_bytes) / kManyBlocks, kMostBytesABlock);
   // Nor does anything pile up when blocks are used and leave.
-  const auto keys = make_keys(0, kBlocks);
+  const auto keys = make_keys(0, kManyBlocks);
   store->touch(keys);
-  ASSERT_TRUE(store->remove(std::span(keys).first(kBlocks / 2)).ok());
-  EXPECT_EQ(store->stats().blocks, kBlocks / 2);
+  ASSERT_TRUE(store->remove(std::span(keys).first(kManyBlocks / 2)).ok());
+  EXPECT_EQ(store->stats().blocks, kManyBlocks / 2);
   const uint64_t held = keys.capacity() * sizeof(BlockKey);
   EXPECT_LE(bytes_a_block(before + held), kMostBytesABlock);
 }
