@@ -7,7 +7,8 @@
 FROM becomes a fresh Debian of the suite, whatever image is named; COPY, RUN, ARG and ENV are
 carried out as they stand, and CMD is run in the last stage. Needs root, debootstrap and the
 network. --arg NAME=VALUE gives a build argument. What only this machine needs: --env NAME=VALUE in
-every stage, and --bind PATH shows a path inside at the same place (a local package index).
+every stage, and --bind PATH shows a path inside at the same place (a local package index; never
+/opt itself, which the images write to).
 """
 
 from __future__ import annotations
