@@ -82,6 +82,8 @@ class NearNode final : public Device {
   Status wait_engine(uintptr_t s, EventHandle e) override { return host_->wait_engine(s, e); }
   Status register_host(void* a, size_t b) override { return host_->register_host(a, b); }
   Status unregister_host(void* address) override { return host_->unregister_host(address); }
+  Result<void*> alloc_memory(size_t bytes) override { return host_->alloc_memory(bytes); }
+  void free_memory(void* memory) override { host_->free_memory(memory); }
   int numa_node() const override { return node_; }
 
  private:
