@@ -111,8 +111,8 @@ run_huge_pages() {
     for pages in 32 5 0; do
         echo "$pages" >"$knob"
         say "reserved: $(cat "$knob") huge pages, $pages were asked for"
-        UCM_PLATFORM_DIR=build/dev/lib build/dev/tests/cpp/host_pages/ucm_host_pages_test
-        UCM_PLATFORM_DIR=build/dev/lib build/dev/tests/cpp/memory/ucm_memory_test
+        UCM_PLATFORM_DIR=build/ci/lib build/ci/tests/cpp/host_pages/ucm_host_pages_test
+        UCM_PLATFORM_DIR=build/ci/lib build/ci/tests/cpp/memory/ucm_memory_test
     done
 }
 
@@ -314,7 +314,7 @@ part_light_mem() {
 }
 
 part_huge_pages() {
-    step "C++: build (dev)" build_cpp dev
+    step "C++: build" build_cpp ci
     step "huge pages" run_huge_pages
 }
 
