@@ -14,8 +14,8 @@ namespace {
 constexpr size_t kLayers = 3;
 constexpr size_t kSlots = 96;
 constexpr size_t kPages = 8;
-constexpr size_t kPageTokens = 8;
-constexpr size_t kHeadBytes = 48;  // no multiple of what a lane of a kernel copies
+constexpr size_t kTokensOfAPage = 8;
+constexpr size_t kOddHeadBytes = 48;  // no multiple of what a lane of a kernel copies
 
 // How the tokens of a model lie on both sides.
 struct Shape {
@@ -26,12 +26,13 @@ struct Shape {
 };
 
 const Shape kShapes[] = {
-    {"OneRank", 4, 4, {{0, 0, 4 * kHeadBytes}}},
+    {"OneRank", 4, 4, {{0, 0, 4 * kOddHeadBytes}}},
     {"SecondOfTwoRanks",
      4,
      8,
-     {{0, 2 * kHeadBytes, 2 * kHeadBytes}, {2 * kHeadBytes, 6 * kHeadBytes, 2 * kHeadBytes}}},
-    {"Mla", 1, 1, {{0, 0, kHeadBytes}}},
+     {{0, 2 * kOddHeadBytes, 2 * kOddHeadBytes},
+      {2 * kOddHeadBytes, 6 * kOddHeadBytes, 2 * kOddHeadBytes}}},
+    {"Mla", 1, 1, {{0, 0, kOddHeadBytes}}},
 };
 
 class DevicePageCopyTest : public ::testing::TestWithParam<std::tuple<std::string, const Shape*>> {
@@ -43,14 +44,14 @@ class DevicePageCopyTest : public ::testing::TestWithParam<std::tuple<std::strin
     device_ = opened.value();
     const Shape& shape = *std::get<1>(GetParam());
     PageGeometry& g = geometry_;
-    g.engine_slot_stride = shape.engine_heads * kHeadBytes;
+    g.engine_slot_stride = shape.engine_heads * kOddHeadBytes;
     g.engine_layer_stride = g.engine_slot_stride * kSlots;
     g.engine_slots = kSlots;
-    g.page_token_stride = shape.page_heads * kHeadBytes;
-    g.page_layer_stride = g.page_token_stride * kPageTokens;
+    g.page_token_stride = shape.page_heads * kOddHeadBytes;
+    g.page_layer_stride = g.page_token_stride * kTokensOfAPage;
     g.page_stride = g.page_layer_stride * kLayers;
     g.page_count = kPages;
-    g.page_tokens = kPageTokens;
+    g.page_tokens = kTokensOfAPage;
     g.layers = kLayers;
     g.parts = shape.parts;
     far_bytes_ = g.engine_layer_stride * kLayers;
@@ -60,7 +61,7 @@ class DevicePageCopyTest : public ::testing::TestWithParam<std::tuple<std::strin
         mmap(nullptr, near_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g.pages = near_ = static_cast<std::byte*>(memory);
     ASSERT_TRUE(device_->register_host(near_, near_bytes_).ok());
-    for (size_t i = 0; i < kPages * kPageTokens; ++i) {
+    for (size_t i = 0; i < kPages * kTokensOfAPage; ++i) {
       slots_.push_back(static_cast<int64_t>((i * 35 + 11) % kSlots));
     }
   }
@@ -78,15 +79,15 @@ class DevicePageCopyTest : public ::testing::TestWithParam<std::tuple<std::strin
   template <typename Visit>
   void each_byte(const std::vector<int32_t>& pages, size_t layer, Visit visit) const {
     const PageGeometry& g = geometry_;
-    for (size_t t = 0; t < pages.size() * kPageTokens; ++t) {
-      const int32_t page = pages[t / kPageTokens];
+    for (size_t t = 0; t < pages.size() * kTokensOfAPage; ++t) {
+      const int32_t page = pages[t / kTokensOfAPage];
       if (page < 0) continue;
       const size_t slot = static_cast<size_t>(slots_[t]);
       for (size_t p = 0; p < g.parts.size(); ++p) {
         const size_t far =
             layer * g.engine_layer_stride + slot * g.engine_slot_stride + g.parts[p].engine_offset;
         const size_t near = static_cast<size_t>(page) * g.page_stride +
-                            layer * g.page_layer_stride + t % kPageTokens * g.page_token_stride +
+                            layer * g.page_layer_stride + t % kTokensOfAPage * g.page_token_stride +
                             g.parts[p].page_offset;
         for (size_t i = 0; i < g.parts[p].bytes; ++i)
           visit(far + i, near + i, value(layer, t, p, i));
@@ -94,7 +95,7 @@ class DevicePageCopyTest : public ::testing::TestWithParam<std::tuple<std::strin
     }
   }
   std::span<const int64_t> slots(const std::vector<int32_t>& pages) const {
-    return std::span(slots_).first(pages.size() * kPageTokens);
+    return std::span(slots_).first(pages.size() * kTokensOfAPage);
   }
 
   std::unique_ptr<DeviceSide> side_;
