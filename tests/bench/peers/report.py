@@ -187,6 +187,9 @@ def write_plots(report: dict[str, Any], folder: Path) -> None:
         if step == "lookup":
             axes.set_yscale("log")
         axes.grid(axis="y", alpha=0.3)
-        axes.legend(fontsize=8, ncols=2)
+        # Below the axes: no bar hides behind it.
+        axes.legend(
+            fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False
+        )
         picture.savefig(folder / f"peers-{step}.png", dpi=110, bbox_inches="tight")
         pyplot.close(picture)
