@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from ucm import log
-from ucm.config import LoggingConfig, UcmConfig
-from ucm.metrics import prometheus
+from ucm.config import LoggingConfig, UcmConfig, load_config
+from ucm.errors import UcmError
+from ucm.metrics import monitor, prometheus
 
 
 def begin_log(config: UcmConfig) -> None:
@@ -38,3 +40,20 @@ def begin(config: UcmConfig, labels: Mapping[str, str] | None = None, port_offse
     """
     begin_log(config)
     prometheus.start(config, labels, port_offset)
+
+
+def offer(figures: monitor.Measured, logger: logging.Logger) -> None:
+    """Adds figures to this process's metrics and opens the endpoint that the environment asks for.
+
+    A configuration that can not be read, or a port that is taken, is logged: a cache without
+    figures is better than none.
+
+    Args:
+        figures: Has `metrics()` and `lookups`, as a store has; takes part as long as it lives.
+        logger: Of the part that the figures belong to.
+    """
+    monitor.register(figures)
+    try:
+        prometheus.start(load_config(None))
+    except UcmError as error:
+        logger.warning("no metrics endpoint: %s", error)

@@ -184,17 +184,22 @@ def test_installing_too_late_is_refused(tmp_path: Path) -> None:
     assert "imported already" in run.stdout, run.stderr
 
 
-def test_an_unknown_client_is_refused_in_words(tmp_path: Path) -> None:
-    variables = server_environment(tmp_path)
-    (tmp_path / "lightllm/server/multi_level_kv_cache/cpu_cache_client.py").write_text(
-        "class CpuKvCacheClient:\n    pass\n"
-    )
-    run = subprocess.run(
+def import_manager(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A process of a server with ucm's page index, as far as its first import of the client."""
+    return subprocess.run(
         [sys.executable, "-c", "import lightllm.server.multi_level_kv_cache.manager"],
         env=environment("index", variables),
         capture_output=True,
         text=True,
     )
+
+
+def test_an_unknown_client_is_refused_in_words(tmp_path: Path) -> None:
+    variables = server_environment(tmp_path)
+    (tmp_path / "lightllm/server/multi_level_kv_cache/cpu_cache_client.py").write_text(
+        "class CpuKvCacheClient:\n    pass\n"
+    )
+    run = import_manager(variables)
     assert run.returncode != 0
     assert "start the server without UCM_LIGHTLLM" in run.stderr
 
@@ -205,12 +210,7 @@ def test_a_client_with_calls_ucm_does_not_know_is_refused_in_words(tmp_path: Pat
     client.write_text(
         client.read_text() + "\n    def mark_pages_recyclable(self, page_list):\n        pass\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", "import lightllm.server.multi_level_kv_cache.manager"],
-        env=environment("index", variables),
-        capture_output=True,
-        text=True,
-    )
+    run = import_manager(variables)
     assert run.returncode != 0
     assert "has calls that ucm does not: mark_pages_recyclable" in run.stderr
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ucm.config import load_config
-from ucm.errors import UcmError
-from ucm.metrics import monitor, prometheus
+from ucm import monitoring
+from ucm.metrics import monitor
 from ucm.metrics.monitor import LookupCount, Sample
 
 _LOG = logging.getLogger("ucm.light_mem")
@@ -71,9 +70,5 @@ def offer(native: Any, page_bytes: int) -> DiskFigures:
     that is taken, is logged: a disk level without figures is better than none.
     """
     made = DiskFigures(native, page_bytes)
-    monitor.register(made)
-    try:
-        prometheus.start(load_config(None))
-    except UcmError as error:
-        _LOG.warning("no metrics endpoint: %s", error)
+    monitoring.offer(made, _LOG)
     return made

@@ -7,9 +7,7 @@ import logging
 import math
 from typing import Any
 
-from ucm.config import load_config
-from ucm.errors import UcmError
-from ucm.metrics import monitor, prometheus
+from ucm import monitoring
 from ucm.metrics.monitor import LookupCount, Sample
 
 _LOG = logging.getLogger("ucm.lightllm")
@@ -77,9 +75,5 @@ def offer(client: Any) -> LevelFigures:
     """
     made = LevelFigures(client, page_bytes_of(getattr(client, "kv_cache_tensor_meta", None)))
     _held.append(made)
-    monitor.register(made)
-    try:
-        prometheus.start(load_config(None))
-    except UcmError as error:
-        _LOG.warning("no metrics endpoint: %s", error)
+    monitoring.offer(made, _LOG)
     return made
