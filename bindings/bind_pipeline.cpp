@@ -7,6 +7,7 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include <variant>
 #include <vector>
 
 #include "bind_errors.h"
@@ -19,6 +20,7 @@ namespace ucm::bindings {
 namespace {
 
 using Shards = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using OneShardOrEach = std::variant<uint32_t, Shards>;
 using Addresses = nb::ndarray<const uint64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 // The bytes object must outlive the span; a call keeps its arguments alive.
@@ -78,7 +80,7 @@ class PipelineObject {
                     [this](auto span, auto answers) { return pipeline_->pin(span, answers); });
   }
 
-  TaskPtr transfer(Direction direction, const nb::bytes& keys, const Shards& shards,
+  TaskPtr transfer(Direction direction, const nb::bytes& keys, const OneShardOrEach& shards,
                    const Addresses& addresses, uintptr_t event, bool on_host) {
     static_assert(sizeof(uintptr_t) == sizeof(uint64_t));
     const auto span = key_span(keys);
@@ -89,7 +91,13 @@ class PipelineObject {
     }
     Batch batch;
     batch.keys = span;
-    batch.shards = {shards.data(), shards.shape(0)};
+    std::vector<uint32_t> same;
+    if (const auto* each = std::get_if<Shards>(&shards)) {
+      batch.shards = {each->data(), each->shape(0)};
+    } else if (const uint32_t one = std::get<uint32_t>(shards); one != 0) {
+      same.assign(span.size(), one);
+      batch.shards = same;
+    }
     batch.addresses = {reinterpret_cast<const uintptr_t*>(addresses.data()), addresses.size()};
     batch.event = event;
     batch.on_host = on_host;
@@ -171,7 +179,7 @@ void bind_pipeline(nb::module_& module) {
       .def("unpin", &PipelineObject::unpin, nb::arg("keys"))
       .def(
           "load",
-          [](PipelineObject& self, const nb::bytes& keys, const Shards& shards,
+          [](PipelineObject& self, const nb::bytes& keys, const OneShardOrEach& shards,
              const Addresses& addresses, uintptr_t event, bool on_host) {
             return self.transfer(Direction::load, keys, shards, addresses, event, on_host);
           },
@@ -180,7 +188,7 @@ void bind_pipeline(nb::module_& module) {
           "Start copying blocks to (rows, pieces) addresses.")
       .def(
           "dump",
-          [](PipelineObject& self, const nb::bytes& keys, const Shards& shards,
+          [](PipelineObject& self, const nb::bytes& keys, const OneShardOrEach& shards,
              const Addresses& addresses, uintptr_t event, bool on_host) {
             return self.transfer(Direction::dump, keys, shards, addresses, event, on_host);
           },

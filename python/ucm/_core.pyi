@@ -65,10 +65,10 @@ class Pipeline:
 
     def unpin(self, keys: bytes) -> None: ...
 
-    def load(self, keys: bytes, shards: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0, on_host: bool = False) -> Task:
+    def load(self, keys: bytes, shards: int | Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0, on_host: bool = False) -> Task:
         """Start copying blocks to (rows, pieces) addresses."""
 
-    def dump(self, keys: bytes, shards: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0, on_host: bool = False) -> Task:
+    def dump(self, keys: bytes, shards: int | Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], addresses: Annotated[NDArray[numpy.uint64], dict(shape=(None, None), order='C', device='cpu', writable=False)], event: int = 0, on_host: bool = False) -> Task:
         """Start copying blocks from (rows, pieces) addresses."""
 
     def metrics(self) -> list[tuple[str, str, dict[str, str], float | tuple[list[float], list[int], float]]]:

@@ -2,7 +2,6 @@
 #include "base/checksum.h"
 
 #include "base/checksum_isa.h"
-#include "base/digest_stream.h"
 
 namespace ucm::base {
 namespace {
@@ -10,13 +9,10 @@ namespace {
 struct Kernels {
   Digest (*digest_128)(const void*, size_t, uint64_t);
   uint64_t (*digest_64)(const void*, size_t, uint64_t);
-  void (*start_stream)(void*, uint64_t);
-  void (*add_to_stream)(void*, const void*, size_t);
-  Digest (*end_stream)(const void*);
+  void (*copy_digest_128)(std::span<const CopyPiece>, std::span<Digest>);
 };
 
-#define UCM_KERNELS(isa) \
-  {isa::digest_128, isa::digest_64, isa::start_stream, isa::add_to_stream, isa::end_stream}
+#define UCM_KERNELS(isa) {isa::digest_128, isa::digest_64, isa::copy_digest_128}
 
 Kernels pick() {
 #if defined(__x86_64__)
@@ -43,12 +39,8 @@ uint64_t digest_64(const void* data, size_t bytes, uint64_t seed) {
   return kernels().digest_64(data, bytes, seed);
 }
 
-DigestStream::DigestStream(uint64_t seed) { kernels().start_stream(state_, seed); }
-
-void DigestStream::add(const void* data, size_t bytes) {
-  kernels().add_to_stream(state_, data, bytes);
+void copy_digest_128(std::span<const CopyPiece> pieces, std::span<Digest> digests) {
+  kernels().copy_digest_128(pieces, digests);
 }
-
-Digest DigestStream::digest() const { return kernels().end_stream(state_); }
 
 }  // namespace ucm::base

@@ -4,10 +4,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include <new>
-
 #include "base/checksum_isa.h"
-#include "base/digest_stream.h"
+#include "base/digest_copy.inl.h"
 
 namespace ucm::base::UCM_CHECKSUM_ISA {
 
@@ -18,23 +16,6 @@ Digest digest_128(const void* data, size_t bytes, uint64_t seed) {
 
 uint64_t digest_64(const void* data, size_t bytes, uint64_t seed) {
   return XXH3_64bits_withSeed(data, bytes, seed);
-}
-
-static_assert(sizeof(XXH3_state_t) <= DigestStream::kStateBytes);
-
-void start_stream(void* state, uint64_t seed) {
-  XXH3_state_t* stream = new (state) XXH3_state_t;
-  XXH3_INITSTATE(stream);
-  XXH3_128bits_reset_withSeed(stream, seed);
-}
-
-void add_to_stream(void* state, const void* data, size_t bytes) {
-  XXH3_128bits_update(static_cast<XXH3_state_t*>(state), data, bytes);
-}
-
-Digest end_stream(const void* state) {
-  const XXH128_hash_t hash = XXH3_128bits_digest(static_cast<const XXH3_state_t*>(state));
-  return {hash.low64, hash.high64};
 }
 
 }  // namespace ucm::base::UCM_CHECKSUM_ISA

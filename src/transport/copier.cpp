@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/digest_stream.h"
+#include "base/digest_copy.h"
 #include "transport/copy_plan.h"
 
 namespace ucm::transport {
@@ -13,8 +13,6 @@ namespace {
 constexpr size_t kLeastHostJobBytes = size_t{512} << 10;
 constexpr size_t kHostJobBytes = size_t{4} << 20;
 constexpr size_t kDeviceJobBytes = size_t{32} << 20;
-// What is digested and then copied while it is still in the processor's first caches.
-constexpr size_t kDigestStep = size_t{64} << 10;
 constexpr unsigned kLanesPerDirection = 2;
 // Jobs for each thread, so that none of them has nothing to do long before the others.
 constexpr size_t kTurns = 2;
@@ -67,7 +65,7 @@ void Copier::copy_on_host(Direction direction, CopyJob* job) {
   Status status;
   if (!device_->asynchronous()) status = device_->wait_event(nullptr, job->event);
   if (status.ok() && job->digests) {
-    status = move_digested(direction, *job);
+    base::copy_digest_128(job->pieces, *job->digests);
   } else if (status.ok()) {
     join_adjacent(&job->pieces);
     status = move(direction, job->pieces);
@@ -78,25 +76,6 @@ void Copier::copy_on_host(Direction direction, CopyJob* job) {
 Status Copier::move(Direction direction, std::span<const CopyPiece> pieces) {
   if (!device_->asynchronous()) return device_->copy(nullptr, direction, pieces);
   for (const CopyPiece& piece : pieces) std::memcpy(piece.dst, piece.src, piece.bytes);
-  return {};
-}
-
-Status Copier::move_digested(Direction direction, const CopyJob& job) {
-  const std::span<const CopyPiece> pieces(job.pieces);
-  for (size_t row = 0; row < job.digests->size(); ++row) {
-    base::DigestStream digest((*job.digests)[row].low);
-    for (const CopyPiece& piece : pieces.subspan(row * job.row_pieces, job.row_pieces)) {
-      for (size_t at = 0; at < piece.bytes; at += kDigestStep) {
-        const CopyPiece step = {static_cast<std::byte*>(piece.dst) + at,
-                                static_cast<const std::byte*>(piece.src) + at,
-                                std::min(kDigestStep, piece.bytes - at)};
-        UCM_TRY(move(direction, {&step, 1}));
-        // Of the bytes that were copied, whatever the caller does to its own meanwhile.
-        digest.add(step.dst, step.bytes);
-      }
-    }
-    (*job.digests)[row] = digest.digest();
-  }
   return {};
 }
 

@@ -40,7 +40,6 @@ class Copier {
   base::WorkerGroup* workers();
   void copy_on_host(Direction direction, CopyJob* job);
   Status move(Direction direction, std::span<const CopyPiece> pieces);
-  Status move_digested(Direction direction, const CopyJob& job);
 
   const std::shared_ptr<Device> device_;
   const unsigned threads_;

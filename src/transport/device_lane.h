@@ -27,10 +27,8 @@ struct CopyJob {
   // copies of the processor.
   std::function<void(Task::Fence fence)> started;
   std::function<void(const Status& status)> done;
-  // Jobs of the processor only: the digest of every row in the same pass. A row is `row_pieces`
-  // pieces one behind the other; `digests` holds the seeds (in `low`) and has the digests when
-  // `done` is called. Null: no digests.
-  size_t row_pieces = 0;
+  // Jobs of the processor only: the digest of every row in the same pass, see `copy_digest_128`.
+  // Null: no digests.
   std::shared_ptr<std::vector<Digest>> digests;
 };
 

@@ -20,37 +20,37 @@ class HeldBlocks:
     A block enters with `create`, collects its shards with `put`, and leaves with `take` or `drop`.
     Nothing of it reaches storage before, so it can be seen by no other process and no crash
     leaves it behind.
+
+    Attributes:
+        blocks: what is kept, by key and shard; others only look whether there is anything.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._blocks: dict[bytes, dict[int, np.ndarray]] = {}
-
-    def __len__(self) -> int:
-        return len(self._blocks)
+        self.blocks: dict[bytes, dict[int, np.ndarray]] = {}
 
     def create(self, keys: Iterable[bytes]) -> None:
         """Begins blocks. One that was begun already starts again, empty."""
         with self._lock:
             for key in keys:
-                self._blocks[key] = {}
+                self.blocks[key] = {}
 
     def mask(self, keys: list[bytes]) -> np.ndarray:
         """Which of the keys are begun: bool (n,)."""
         with self._lock:
-            return np.fromiter((key in self._blocks for key in keys), dtype=bool, count=len(keys))
+            return np.fromiter((key in self.blocks for key in keys), dtype=bool, count=len(keys))
 
     def put(self, key: bytes, shard: int, data: np.ndarray) -> None:
         """Keeps the bytes of one shard; the last ones count."""
         with self._lock:
-            if key in self._blocks:
-                self._blocks[key][shard] = data
+            if key in self.blocks:
+                self.blocks[key][shard] = data
 
     def drop(self, keys: Iterable[bytes]) -> None:
         """Forgets blocks; those that are not begun are no error."""
         with self._lock:
             for key in keys:
-                self._blocks.pop(key, None)
+                self.blocks.pop(key, None)
 
     def take(self, keys: list[bytes], shards: int) -> list[tuple[bytes, dict[int, np.ndarray]]]:
         """Removes begun blocks and returns them with their shards; others are left out.
@@ -59,15 +59,15 @@ class HeldBlocks:
             InvalidArgument: A block lacks a shard; nothing was removed.
         """
         with self._lock:
-            found = [key for key in dict.fromkeys(keys) if key in self._blocks]
+            found = [key for key in dict.fromkeys(keys) if key in self.blocks]
             for key in found:
-                missing = sorted(set(range(shards)) - set(self._blocks[key]))
+                missing = sorted(set(range(shards)) - set(self.blocks[key]))
                 if missing:
                     raise InvalidArgument(
                         f"block {key.hex()} can not be committed: shard "
                         f"{', '.join(map(str, missing[:8]))} was not dumped after create()"
                     )
-            return [(key, self._blocks.pop(key)) for key in found]
+            return [(key, self.blocks.pop(key)) for key in found]
 
 
 def copy_row(rows: Rows, row: int, sizes: Sizes, tensors: list[Any] | None) -> np.ndarray:

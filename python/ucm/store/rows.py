@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,28 +31,36 @@ class Sizes(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A batch: shard of each row (n,), addresses (n, pieces), and what keeps them alive.
+    """A batch: the shard of all rows or of each (n,), addresses (n, pieces), what keeps them alive.
 
     `on_host` says that the addresses are host memory, whatever the store was opened for.
     """
 
-    shards: np.ndarray
+    shards: int | np.ndarray
     addresses: np.ndarray
     keep: Any
     on_host: bool = False
 
+    def shard(self, row: int) -> int:
+        return self.shards if isinstance(self.shards, int) else int(self.shards[row])
 
-def shard_array(count: int, shard_index: Any) -> np.ndarray:
-    """One shard number per block as uint32 (count,).
+    def take(self, rows: np.ndarray) -> Rows:
+        """Some of the rows, by number."""
+        shards = self.shards if isinstance(self.shards, int) else self.shards[rows]
+        return self._replace(shards=shards, addresses=np.ascontiguousarray(self.addresses[rows]))
+
+
+def shards_of(count: int, shard_index: Any) -> int | np.ndarray:
+    """The shard number of all blocks, or one per block as uint32 (count,).
 
     Raises:
         InvalidArgument: Not whole numbers >= 0, or not one per block.
     """
     if type(shard_index) is int and 0 <= shard_index <= 0xFFFFFFFF:
-        return _same_shard(count, shard_index)
+        return shard_index
     if isinstance(shard_index, int | np.integer) and not isinstance(shard_index, bool):
         _check_shards(shard_index, shard_index)
-        return _same_shard(count, int(shard_index))
+        return int(shard_index)
     shards = np.asarray(shard_index)
     if shards.ndim != 1 or (shards.size and shards.dtype.kind not in "iu"):
         raise InvalidArgument(
@@ -65,13 +72,6 @@ def shard_array(count: int, shard_index: Any) -> np.ndarray:
     if count:
         _check_shards(shards.min(), shards.max())
     return np.ascontiguousarray(shards, dtype=np.uint32)
-
-
-@functools.lru_cache(maxsize=256)
-def _same_shard(count: int, shard: int) -> np.ndarray:
-    shards = np.full(count, shard, dtype=np.uint32)
-    shards.flags.writeable = False
-    return shards
 
 
 def _check_shards(lowest: Any, highest: Any) -> None:
@@ -92,15 +92,19 @@ def address_rows(count: int, shard_index: Any, addresses: Any, sizes: Sizes) -> 
         InvalidArgument: The shape does not fit, or an address is 0. (In a uint64 array the core
             finds the latter, and the task fails.)
     """
-    shards = shard_array(count, shard_index)
-    check_shards(shards, sizes)
     pieces = len(sizes.pieces)
-    if (
+    as_it_is = (
         type(addresses) is np.ndarray
-        and addresses.dtype == _ADDRESS
+        and addresses.dtype is _ADDRESS
         and addresses.shape == (count, pieces)
         and addresses.flags.c_contiguous
-    ):
+    )
+    if as_it_is and type(shard_index) is int and 0 <= shard_index < sizes.shards:
+        return Rows(shard_index, addresses, addresses)
+    shards = shards_of(count, shard_index)
+    if count:
+        check_shards(shards, sizes)
+    if as_it_is:
         return Rows(shards, addresses, addresses)
     array = _integers(addresses, f"{count} rows of {pieces}")
     if array.ndim == 1 and pieces == 1:
@@ -128,15 +132,20 @@ def _integers(addresses: Any, shape: str) -> np.ndarray:
     return array
 
 
-def check_shards(shards: np.ndarray, sizes: Sizes) -> None:
+def highest_shard(shards: int | np.ndarray) -> int:
+    """The highest of the shard numbers; -1 when there is none."""
+    if isinstance(shards, int):
+        return shards
+    return int(shards.max()) if len(shards) else -1
+
+
+def check_shards(shards: int | np.ndarray, sizes: Sizes) -> None:
     """Refuses shard numbers that the layout does not have."""
-    if not len(shards):
-        return
-    highest = int(shards.max()) if shards.flags.writeable else shards.item(0)
+    highest = highest_shard(shards)
     if highest >= sizes.shards:
-        row = int(np.argmax(shards))
+        row = 0 if isinstance(shards, int) else int(np.argmax(shards))
         raise InvalidArgument(
-            f"row {row} names shard {int(shards[row])}: a block of this store has {sizes.shards} "
+            f"row {row} names shard {highest}: a block of this store has {sizes.shards} "
             f"shard{'s' if sizes.shards > 1 else ''} of {sizes.shard_bytes} bytes"
         )
 
@@ -194,12 +203,12 @@ def memory_table(table: list[list[Any]], *, filled: bool) -> list[list[Memory]]:
 
 
 def tensor_rows(
-    shards: np.ndarray, memories: list[list[Memory]], sizes: Sizes, platform: str, keep: Any
+    shards: int | np.ndarray, memories: list[list[Memory]], sizes: Sizes, platform: str, keep: Any
 ) -> Rows:
     """Rows from described tensors.
 
     Args:
-        shards: Shard of each row.
+        shards: Shard of all rows, or of each.
         memories: Memory of each tensor.
         sizes: The layout.
         platform: Whose memory the store was opened for.

@@ -24,9 +24,10 @@ from ucm.store.rows import (
     Rows,
     Sizes,
     address_rows,
+    highest_shard,
     infer_sizes,
     memory_table,
-    shard_array,
+    shards_of,
     tensor_rows,
     tensor_table,
 )
@@ -230,7 +231,7 @@ class Store:
                 f"{len(keys)} blocks need {len(keys)} answers, not {len(answers)}"
             )
         kept = [key for key, answer in zip(keys, answers, strict=True) if answer]
-        if len(self._held):
+        if self._held.blocks:
             sizes = self._sizes
             blocks = self._held.take(kept, sizes.shards if sizes else 1)
             if blocks and sizes:
@@ -392,19 +393,19 @@ class Store:
             return self._sizes or sizes
 
     def _refuse_transfers(self) -> None:
-        if self._lookup_only:
-            raise InvalidArgument(
-                "device_id is -1: this store answers lookups only; open one with device_id 0 or "
-                "more (or without device_id) to load and dump"
-            )
+        raise InvalidArgument(
+            "device_id is -1: this store answers lookups only; open one with device_id 0 or "
+            "more (or without device_id) to load and dump"
+        )
 
     def _move_tensors(
         self, kind: str, ids: Any, shard_index: Any, tensors: Any, event: int
     ) -> Task:
-        self._refuse_transfers()
+        if self._lookup_only:
+            self._refuse_transfers()
         keys = _pack(ids)
         count = len(keys) // KEY_BYTES
-        shards = shard_array(count, shard_index)
+        shards = shards_of(count, shard_index)
         table = tensor_table(count, tensors)
         memories = memory_table(table, filled=kind == "load")
         if not count:
@@ -413,11 +414,11 @@ class Store:
         rows = tensor_rows(shards, memories, sizes, self._platform, tensors)
         return self._transfer(kind, keys, rows, event, table)
 
-    def _infer(self, memories: Any, shards: np.ndarray) -> Sizes:
+    def _infer(self, memories: Any, shards: int | np.ndarray) -> Sizes:
         sizes = infer_sizes(memories, self.config.block_bytes)
-        if int(shards.max()) >= sizes.shards:
+        if highest_shard(shards) >= sizes.shards:
             raise InvalidArgument(
-                f"shard {int(shards.max())} of a block whose size is not known: give the bytes of "
+                f"shard {highest_shard(shards)} of a block whose size is not known: give the bytes of "
                 "a whole block as block_bytes"
             )
         return self._settle(sizes)
@@ -425,7 +426,8 @@ class Store:
     def _move_addresses(
         self, kind: str, ids: Any, shard_index: Any, addrs: Any, event: int
     ) -> Task:
-        self._refuse_transfers()
+        if self._lookup_only:
+            self._refuse_transfers()
         keys = _pack(ids)
         count = len(keys) // KEY_BYTES
         sizes = self._sizes
@@ -442,7 +444,7 @@ class Store:
         return self._transfer(kind, keys, rows, event, None)
 
     def _transfer(self, kind: str, keys: bytes, rows: Rows, event: int, table: Any) -> Task:
-        if kind == "dump" and len(self._held):
+        if kind == "dump" and self._held.blocks:
             mask = self._held.mask(unpack(keys))
             if mask.any():
                 return self._hold(keys, rows, event, table, mask)
@@ -452,13 +454,14 @@ class Store:
         mark = None
         if not event and not rows.on_host and self._platform != "cpu":
             mark, event = mark_current_stream(self._platform, self._device)
-        move = getattr(self._native, kind)
+        move = self._native.dump if kind == "dump" else self._native.load
         native = move(keys, rows.shards, rows.addresses, int(event), rows.on_host)
-        task = Task(native, kind, len(rows.shards), self._timeout_s, (rows, mark))
+        task = Task(native, kind, len(rows.addresses), self._timeout_s, (rows, mark))
         with self._pending_lock:  # keeps the caller's tensors alive when the task is dropped
-            while self._pending and self._pending[0].done:
-                self._pending.popleft()
-            self._pending.append(task)
+            pending = self._pending
+            while pending and pending[0].done:
+                pending.popleft()
+            pending.append(task)
         return task
 
     def _hold(self, keys: bytes, rows: Rows, event: int, table: Any, mask: np.ndarray) -> Task:
@@ -469,14 +472,11 @@ class Store:
         names = unpack(keys)
         for row in np.flatnonzero(mask):
             data = copy_row(rows, int(row), self._sizes, table[row] if table else None)
-            self._held.put(names[row], int(rows.shards[row]), data)
+            self._held.put(names[row], rows.shard(int(row)), data)
         rest = np.flatnonzero(~mask)
         if not len(rest):
             return Task(None, "dump", len(names), self._timeout_s)
-        others = Rows(
-            rows.shards[rest], np.ascontiguousarray(rows.addresses[rest]), rows.keep, rows.on_host
-        )
-        return self._submit("dump", b"".join(names[row] for row in rest), others, event)
+        return self._submit("dump", b"".join(names[row] for row in rest), rows.take(rest), event)
 
 
 def _leave_all_behind() -> None:
@@ -489,12 +489,8 @@ os.register_at_fork(after_in_child=_leave_all_behind)
 
 
 def _pack(ids: Any) -> bytes:
-    if isinstance(ids, bytes | bytearray | str):
-        raise InvalidArgument("block ids are a list of bytes, not one identifier")
-    if isinstance(ids, np.ndarray) and ids.dtype.kind == "S":
-        raise InvalidArgument(
-            f"block ids of dtype {ids.dtype}: numpy drops zeros at the end of bytes; pass a list"
-        )
+    if type(ids) is not list:
+        _refuse_look_alikes(ids)
     try:
         return pack(ids)
     except TypeError:
@@ -503,6 +499,15 @@ def _pack(ids: Any) -> bytes:
         raise InvalidArgument(
             f"a block id is bytes, not {type(wrong).__name__}; encode text with .encode()"
         ) from None
+
+
+def _refuse_look_alikes(ids: Any) -> None:
+    if isinstance(ids, bytes | bytearray | str):
+        raise InvalidArgument("block ids are a list of bytes, not one identifier")
+    if isinstance(ids, np.ndarray) and ids.dtype.kind == "S":
+        raise InvalidArgument(
+            f"block ids of dtype {ids.dtype}: numpy drops zeros at the end of bytes; pass a list"
+        )
 
 
 def _answers(ok: Any) -> list[Any]:

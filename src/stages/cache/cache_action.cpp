@@ -7,7 +7,7 @@ namespace ucm::stages::cache {
 
 void CacheFlow::act(Work work) {
   for (const Row& row : work.released) row.transfer->task->release_row(row.number);
-  submit_copies(work);
+  submit_copies(work.copies, work.copy_here);
   submit_fetches(work.fetches);
   submit_writes(std::move(work.writes));
   if (!work.removals.empty() && parts_.next) {
@@ -44,17 +44,22 @@ void CacheFlow::load_hidden(const Row& row) {
   act(std::move(work));
 }
 
-void CacheFlow::submit_copies(const Work& work) {
+uint32_t CacheFlow::rows_per_job(size_t rows) const {
   const size_t row_bytes = parts_.layout.shard_bytes();
-  const size_t total = work.copies.size() * row_bytes;
   const size_t pool_bytes = parts_.slots->slots() * parts_.slots->slot_bytes();
-  const size_t rows_per_job =
-      std::max<size_t>(1, parts_.copier->job_bytes(total, pool_bytes) / row_bytes);
-  const bool here = total <= work.copy_here;
+  const size_t job_bytes = parts_.copier->job_bytes(rows * row_bytes, pool_bytes);
+  return static_cast<uint32_t>(std::max<size_t>(1, job_bytes / row_bytes));
+}
+
+void CacheFlow::submit_copies(const std::vector<CopyRow>& copies, size_t copy_here) {
+  if (copies.empty()) return;
+  const size_t rows = copies.front().row.transfer->keys.size();
+  const uint32_t most = rows_per_job(std::max(rows, copies.size()));
+  const bool here = std::max(rows, copies.size()) * parts_.layout.shard_bytes() <= copy_here;
   std::vector<CopyRow> job;
-  for (const CopyRow& copy : work.copies) {
+  for (const CopyRow& copy : copies) {
     const bool stranger = !job.empty() && job.front().row.transfer != copy.row.transfer;
-    if (stranger || job.size() >= rows_per_job) {
+    if (stranger || job.size() >= most) {
       submit_copy_job(std::move(job), here);
       job.clear();
     }
@@ -82,7 +87,6 @@ void CacheFlow::submit_copy_job(std::vector<CopyRow> rows, bool here) {
       task->start_rows(numbers, std::move(fence));
     };
   }
-  copy_job.row_pieces = parts_.layout.pieces();
   copy_job.digests = digests;
   copy_job.done = [flow = shared_from_this(), shared_rows, digests](const Status& status) {
     for (size_t i = 0; digests && status.ok() && i < digests->size(); ++i) {

@@ -54,16 +54,23 @@ TaskPtr CacheFlow::start(Direction direction, const Batch& batch) {
   Work work;
   // A dump that goes further down may meet a storage that hangs: never on the caller's thread.
   if (direction == Direction::load || !parts_.next) work.copy_here = kCopyHere;
-  {
-    const Guard guard(this);
-    if (closed_) {
-      return Task::finished(rows, closed_status());
+  const uint32_t turn = rows_per_job(rows);
+  for (uint32_t first = 0; first < rows; first += turn) {
+    {
+      const Guard guard(this);
+      if (first == 0) ++open_;
+      for (uint32_t i = first; i < std::min(rows, first + turn); ++i) {
+        const Row row{transfer, i};
+        if (closed_) {
+          work.finished.emplace_back(row, closed_status());
+        } else if (!admit(row, &work)) {
+          waiting_.push(row);
+        }
+      }
     }
-    ++open_;
-    for (uint32_t i = 0; i < rows; ++i) {
-      const Row row{transfer, i};
-      if (!admit(row, &work)) waiting_.push(row);
-    }
+    // Threads wake up and copy while the next rows are admitted.
+    submit_copies(work.copies, work.copy_here);
+    work.copies.clear();
   }
   act(std::move(work));
   return transfer->task;

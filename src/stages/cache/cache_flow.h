@@ -151,7 +151,9 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
 
   // Acting on a Work list (cache_action.cpp), without the lock.
   void act(Work work);
-  void submit_copies(const Work& work);
+  // Of a batch of so many rows.
+  uint32_t rows_per_job(size_t rows) const;
+  void submit_copies(const std::vector<CopyRow>& copies, size_t copy_here);
   void submit_copy_job(std::vector<CopyRow> rows, bool here);
   // The seeds of the rows' digests (in `low`); null where digests are not taken while copying.
   std::shared_ptr<std::vector<Digest>> digest_seeds(const std::vector<CopyRow>& rows) const;

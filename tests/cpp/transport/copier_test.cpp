@@ -76,7 +76,6 @@ TEST(Copier, TakesTheDigestsOfRowsWhileItCopiesThem) {
   std::promise<Status> outcome;
   CopyJob job;
   job.pieces = pieces;
-  job.row_pieces = 2;
   job.digests = digests;
   job.done = [&](const Status& status) { outcome.set_value(status); };
   ASSERT_TRUE(copier.submit(Direction::dump, std::move(job)));
