@@ -418,8 +418,8 @@ class Store:
         sizes = infer_sizes(memories, self.config.block_bytes)
         if highest_shard(shards) >= sizes.shards:
             raise InvalidArgument(
-                f"shard {highest_shard(shards)} of a block whose size is not known: give the bytes of "
-                "a whole block as block_bytes"
+                f"shard {highest_shard(shards)} of a block whose size is not known: give the bytes "
+                "of a whole block as block_bytes"
             )
         return self._settle(sizes)
 
