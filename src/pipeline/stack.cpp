@@ -5,6 +5,7 @@
 
 #include "base/option_reader.h"
 #include "pipeline/spec.h"
+#include "store/guarded.h"
 #include "store/ladder.h"
 #include "ucm/log.h"
 #include "ucm/pipeline.h"
@@ -80,6 +81,17 @@ Options with_thread_defaults(const Options& given, const std::vector<const Stage
   return options;
 }
 
+// Whether stage `i` stores below one that keeps blocks, which can go on alone when `i` fails.
+Result<bool> stands_below_a_keeper(const std::vector<const StageEntry*>& stages, size_t i,
+                                   const Options& options) {
+  if (i == 0 || stages[i]->role != StageRole::storage) return false;
+  bool keeps = true;
+  if (stages[i - 1]->role == StageRole::cache) {
+    UCM_TRY(base::OptionReader(options, "cache").read("retain", &keeps));
+  }
+  return keeps;
+}
+
 // A storage stage takes aligned host blocks only; this Cache gathers them and keeps nothing.
 Result<StorePtr> put_staging_in_front(StageContext context) {
   Options options = *context.options;
@@ -110,7 +122,14 @@ Result<std::unique_ptr<Pipeline>> Pipeline::open(const PipelineConfig& config) {
     context.device = device;
     if (entry->role == StageRole::cache) context.next = std::move(top);
     UCM_TRY_ASSIGN(StorePtr made, entry->make(std::move(context)));
-    top = top ? make_ladder(std::move(made), std::move(top)) : std::move(made);
+    UCM_TRY_ASSIGN(const bool guarded, stands_below_a_keeper(entries, i - 1, options));
+    if (guarded) made = make_guarded(std::move(made), entry->name, metrics);
+    if (top) {
+      base::Counter& partial =
+          metrics->counter("ucm_partial_lookups_total", {{"stage", entry->name}});
+      made = make_ladder(std::move(made), std::move(top), {metrics, &partial});
+    }
+    top = std::move(made);
   }
   if (entries.front()->role == StageRole::storage) {
     StageContext context;

@@ -46,7 +46,10 @@ struct RowList {
 
 class Ladder : public Store {
  public:
-  Ladder(StorePtr upper, StorePtr lower) : upper_(std::move(upper)), lower_(std::move(lower)) {}
+  Ladder(StorePtr upper, StorePtr lower, std::shared_ptr<base::Counter> partial_lookups)
+      : upper_(std::move(upper)),
+        lower_(std::move(lower)),
+        partial_lookups_(std::move(partial_lookups)) {}
   ~Ladder() override { close(); }
 
   const BlockLayout& layout() const override { return upper_->layout(); }
@@ -68,36 +71,57 @@ class Ladder : public Store {
   void load_lower(const PassagePtr& passage, std::vector<uint32_t> rows);
   void promote(const PassagePtr& passage, std::vector<uint32_t> rows);
 
+  // Of a lookup: what was found counts, although not every stage could be asked.
+  Status outcome(const Status& failure, bool found);
+
   const StorePtr upper_;
   const StorePtr lower_;
+  const std::shared_ptr<base::Counter> partial_lookups_;
 };
 
 Status Ladder::lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) {
-  UCM_TRY(upper_->lookup(keys, present));
+  const Status above = upper_->lookup(keys, present);
+  if (!above.ok()) std::fill(present.begin(), present.end(), uint8_t{0});
   std::vector<BlockKey> missing;
   for (size_t i = 0; i < keys.size(); ++i) {
     if (!present[i]) missing.push_back(keys[i]);
   }
-  if (missing.empty()) return {};
-  std::vector<uint8_t> below(missing.size());
-  UCM_TRY(lower_->lookup(missing, below));
-  for (size_t i = 0, j = 0; i < keys.size(); ++i) {
-    if (!present[i]) present[i] = below[j++];
+  if (missing.empty()) return above;
+  std::vector<uint8_t> answers(missing.size());
+  const Status below = lower_->lookup(missing, answers);
+  if (below.ok()) {
+    for (size_t i = 0, j = 0; i < keys.size(); ++i) {
+      if (!present[i]) present[i] = answers[j++];
+    }
   }
-  return {};
+  const bool found = std::any_of(present.begin(), present.end(), [](uint8_t yes) { return yes; });
+  return outcome(above.ok() ? below : above, found);
 }
 
 Result<size_t> Ladder::lookup_prefix(std::span<const BlockKey> keys) {
   size_t count = 0;
-  while (count < keys.size()) {
-    UCM_TRY_ASSIGN(const size_t above, upper_->lookup_prefix(keys.subspan(count)));
-    count += above;
+  Status failure;
+  // How many of the next keys a stage has; none when it can not say.
+  const auto count_in = [&](Store& stage) {
+    const auto found = stage.lookup_prefix(keys.subspan(count));
+    if (!found.ok()) failure = found.status();
+    return found.ok() ? found.value() : 0;
+  };
+  while (count < keys.size() && failure.ok()) {
+    count += count_in(*upper_);
     if (count == keys.size()) break;
-    UCM_TRY_ASSIGN(const size_t below, lower_->lookup_prefix(keys.subspan(count)));
+    const size_t below = count_in(*lower_);
     if (below == 0) break;
     count += below;
   }
+  UCM_TRY(outcome(failure, count > 0));
   return count;
+}
+
+Status Ladder::outcome(const Status& failure, bool found) {
+  if (failure.ok() || !found) return failure;
+  partial_lookups_->add();
+  return {};
 }
 
 TaskPtr Ladder::load(const Batch& batch) {
@@ -197,12 +221,16 @@ Status Ladder::remove(std::span<const BlockKey> keys) {
   return above.ok() ? below : above;
 }
 
+// A stage that can not be asked keeps nothing; what the other one keeps is kept.
 Status Ladder::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {
-  UCM_TRY(upper_->pin(keys, pinned));
-  std::vector<uint8_t> below(keys.size());
-  UCM_TRY(lower_->pin(keys, below));
-  for (size_t i = 0; i < keys.size(); ++i) pinned[i] |= below[i];
-  return {};
+  const Status above = upper_->pin(keys, pinned);
+  if (!above.ok()) std::fill(pinned.begin(), pinned.end(), uint8_t{0});
+  std::vector<uint8_t> answers(keys.size());
+  const Status below = lower_->pin(keys, answers);
+  for (size_t i = 0; i < keys.size() && below.ok(); ++i) pinned[i] |= answers[i];
+  const bool any = std::any_of(pinned.begin(), pinned.end(), [](uint8_t yes) { return yes; });
+  if (any) return {};
+  return above.ok() ? below : above;
 }
 
 Status Ladder::unpin(std::span<const BlockKey> keys) {
@@ -213,8 +241,9 @@ Status Ladder::unpin(std::span<const BlockKey> keys) {
 
 }  // namespace
 
-StorePtr make_ladder(StorePtr upper, StorePtr lower) {
-  return std::make_unique<Ladder>(std::move(upper), std::move(lower));
+StorePtr make_ladder(StorePtr upper, StorePtr lower,
+                     std::shared_ptr<base::Counter> partial_lookups) {
+  return std::make_unique<Ladder>(std::move(upper), std::move(lower), std::move(partial_lookups));
 }
 
 }  // namespace ucm

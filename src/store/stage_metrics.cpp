@@ -16,7 +16,8 @@ StageMetrics::StageMetrics(std::shared_ptr<base::MetricRegistry> registry, std::
       blocks_(registry_->gauge("ucm_blocks", {{"stage", stage_}})),
       queue_depth_(registry_->gauge("ucm_queue_depth", {{"stage", stage_}})),
       pinned_blocks_(registry_->gauge("ucm_pinned_blocks", {{"stage", stage_}})),
-      refused_blocks_(registry_->counter("ucm_refused_blocks_total", {{"stage", stage_}})) {}
+      refused_blocks_(registry_->counter("ucm_refused_blocks_total", {{"stage", stage_}})),
+      partial_lookups_(registry_->counter("ucm_partial_lookups_total", {{"stage", stage_}})) {}
 
 StageMetrics::Way StageMetrics::way(const char* direction) {
   const base::Labels labels = {{"stage", stage_}, {"direction", direction}};

@@ -44,6 +44,8 @@ class StageMetrics {
   base::Gauge& pinned_blocks() { return pinned_blocks_; }
   // Blocks that were not kept: it was their first use, or their namespace had no room.
   base::Counter& refused_blocks() { return refused_blocks_; }
+  // Lookups answered with what this stage has, because the one below could not be asked.
+  base::Counter& partial_lookups() { return partial_lookups_; }
   NamespaceMetrics of_namespace(const std::string& name);
 
  private:
@@ -67,6 +69,7 @@ class StageMetrics {
   base::Gauge& queue_depth_;
   base::Gauge& pinned_blocks_;
   base::Counter& refused_blocks_;
+  base::Counter& partial_lookups_;
 };
 
 // Seconds since construction.

@@ -26,6 +26,9 @@ class MemoryStore : public Store {
   std::atomic<int> dumped_rows{0};
   std::atomic<bool> fail_loads{false};
   std::atomic<bool> fail_dumps{false};
+  std::atomic<Code> dump_failure{Code::no_space};
+  std::atomic<bool> fail_lookups{false};
+  std::atomic<int> lookups{0};
   std::atomic<int> delay_ms{0};
 
   // While held, no transfer ends.
@@ -47,11 +50,13 @@ class MemoryStore : public Store {
 
   const BlockLayout& layout() const override { return layout_; }
   Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) override {
+    UCM_TRY(asked());
     const std::lock_guard lock(mutex_);
     for (size_t i = 0; i < keys.size(); ++i) present[i] = blocks_.contains(keys[i]);
     return {};
   }
   Result<size_t> lookup_prefix(std::span<const BlockKey> keys) override {
+    UCM_TRY(asked());
     const std::lock_guard lock(mutex_);
     size_t count = 0;
     while (count < keys.size() && blocks_.contains(keys[count])) ++count;
@@ -88,6 +93,12 @@ class MemoryStore : public Store {
     std::function<void(uint32_t, const Status&)> on_row;
     TaskPtr task;
   };
+
+  Status asked() {
+    ++lookups;
+    if (fail_lookups) return make_status(Code::timeout, "memory store: asked not to answer");
+    return {};
+  }
 
   TaskPtr start(const Batch& batch, bool load) {
     const auto rows = static_cast<uint32_t>(batch.rows());
@@ -127,7 +138,7 @@ class MemoryStore : public Store {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return !held_; });
     ++dumped_rows;
-    if (fail_dumps) return make_status(Code::no_space, "memory store: asked to be full");
+    if (fail_dumps) return make_status(dump_failure, "memory store: asked to fail");
     const auto* from = reinterpret_cast<const std::byte*>(transfer.addresses[row]);
     blocks_[transfer.keys[row]] = {from, from + layout_.block_bytes()};
     return {};

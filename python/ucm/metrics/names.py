@@ -141,6 +141,28 @@ METRICS = (
         "Blocks of a namespace that left for its quota, counted by the store that removed them.",
         ("stage", "namespace"),
     ),
+    Metric(
+        "ucm_partial_lookups_total",
+        "counter",
+        "lookups",
+        "Lookups answered with what was found here or above, as the stage below could not be "
+        "asked.",
+        ("stage",),
+    ),
+    Metric(
+        "ucm_breaker_open",
+        "gauge",
+        "state",
+        "1: a stage below another one kept failing and is left alone for a while.",
+        ("stage", "operation"),
+    ),
+    Metric(
+        "ucm_breaker_refused_calls_total",
+        "counter",
+        "calls",
+        "Calls that were not passed on to a stage that is left alone.",
+        ("stage", "operation"),
+    ),
     Metric("ucm_queue_depth", "gauge", "tasks", "Work that waits in a stage.", ("stage",)),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}

@@ -72,12 +72,16 @@ Status CacheStage::lookup(std::span<const BlockKey> keys, std::span<uint8_t> pre
   metrics_->looked_up(keys.size(), hits);
   if (!next_ || hits == keys.size()) return {};
   if (hits == 0) return next_->lookup(keys, present);
+  // From here on what was found is the answer, whatever happens below.
   std::vector<BlockKey> missing;
   for (size_t i = 0; i < keys.size(); ++i) {
     if (!present[i]) missing.push_back(keys[i]);
   }
   std::vector<uint8_t> below(missing.size());
-  UCM_TRY(next_->lookup(missing, below));
+  if (!next_->lookup(missing, below).ok()) {
+    metrics_->partial_lookups().add();
+    return {};
+  }
   for (size_t i = 0, j = 0; i < keys.size(); ++i) {
     if (!present[i]) present[i] = below[j++];
   }
@@ -98,9 +102,14 @@ Result<size_t> CacheStage::lookup_prefix(std::span<const BlockKey> keys) {
       continue;
     }
     if (!next_) break;
-    UCM_TRY_ASSIGN(const size_t below, next_->lookup_prefix(keys.subspan(count)));
-    if (below == 0) break;
-    count += below;
+    const auto below = next_->lookup_prefix(keys.subspan(count));
+    if (!below.ok()) {
+      if (count == 0) return below.status();
+      metrics_->partial_lookups().add();
+      break;
+    }
+    if (below.value() == 0) break;
+    count += below.value();
   }
   metrics_->looked_up(keys.size(), hits);
   return count;
@@ -142,9 +151,12 @@ Status CacheStage::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned
   if (flow_) flow_->keep(keys, here);
   if (views_) views_->keep(keys, here);
   std::fill(pinned.begin(), pinned.end(), uint8_t{0});
-  if (next_) UCM_TRY(next_->pin(keys, pinned));
+  const Status below = next_ ? next_->pin(keys, pinned) : Status();
+  if (!below.ok()) std::fill(pinned.begin(), pinned.end(), uint8_t{0});
   for (size_t i = 0; i < keys.size(); ++i) pinned[i] |= here[i];
-  return {};
+  // What is kept here is kept, although the stage below can not be asked.
+  return std::count(here.begin(), here.end(), 0) < static_cast<ptrdiff_t>(here.size()) ? Status()
+                                                                                       : below;
 }
 
 Status CacheStage::unpin(std::span<const BlockKey> keys) {

@@ -18,7 +18,7 @@ namespace ucm::posix {
 enum class Finding : uint8_t {
   sound,
   absent,
-  other_layout,  // a sound block, written for another layout: not ours to judge
+  other_layout,  // a sound block, written for another layout
   damaged,
 };
 

@@ -44,6 +44,8 @@ Result<std::shared_ptr<BlockSet>> BlockSet::open(const PosixOptions& options,
   std::shared_ptr<BlockSet> set(new BlockSet(options, layout, read_only, std::move(metrics)));
   for (const std::string& path : options.roots) {
     UCM_TRY_ASSIGN(auto root, BlockRoot::open(path, options, read_only));
+    root->on_cleared(
+        [books = &set->books_](const io::PathInfo& file) { books->went(share_of(file)); });
     set->roots_.push_back(std::move(root));
   }
   return set;
@@ -138,6 +140,7 @@ Status BlockSet::judge(const BlockKey& key, const BlockRoot& root, const BlockRe
 Status BlockSet::read_once(const BlockKey& key, std::byte* buffer, BlockReport* report) {
   Status failure;
   Status miss = not_stored(key);
+  bool refused = false;
   for (size_t step = 0; step < roots_.size(); ++step) {
     BlockRoot& place = root(home(key), step);
     auto found = place.read(key, layout_, check_payload(), buffer);
@@ -147,7 +150,11 @@ Status BlockSet::read_once(const BlockKey& key, std::byte* buffer, BlockReport* 
     }
     *report = std::move(found).value();
     Status status = judge(key, place, *report);
-    if (status.ok()) return status;
+    if (status.ok()) {
+      if (refused) presence_.note(key, true);
+      return status;
+    }
+    refused = refused || report->finding == Finding::other_layout;
     if (report->finding != Finding::absent) miss = std::move(status);
   }
   return failure.ok() ? miss : failure;
@@ -169,12 +176,8 @@ Status BlockSet::find_stored(const BlockKey& key) {
     const auto found = place.examine(key, layout_);
     // Whether a root that fails has the block does not matter: writing it again is safe.
     if (!found.ok()) continue;
-    if (found.value().finding == Finding::other_layout) {
-      return make_status(Code::unsupported,
-                         "posix: block %s is stored in %s for another layout; keys of different "
-                         "layouts must differ",
-                         key.prefix().c_str(), place.path().c_str());
-    }
+    // It makes room for the one that is dumped, when that is there.
+    if (found.value().finding == Finding::other_layout) continue;
     if (!judge(key, place, found.value()).ok()) continue;
     const Status settled = place.settle_found(key);
     if (settled.code() != Code::not_found) return settled;

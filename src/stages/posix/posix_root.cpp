@@ -189,8 +189,10 @@ Result<uint64_t> BlockRoot::size_of(const BlockKey& key) const {
 
 void BlockRoot::drop(const BlockKey& key, const BlockReport& report) const {
   const std::string path = block_path(path_, key);
-  log(LogLevel::warning, "posix: block %s: %s in %s: %s", key.prefix().c_str(), report.cause,
-      path.c_str(), read_only_ ? "not used" : "dropped");
+  // After a change of the layout every block is one of another layout: nothing to warn of.
+  const bool damaged = report.finding == Finding::damaged;
+  log(damaged ? LogLevel::warning : LogLevel::debug, "posix: block %s: %s in %s: %s",
+      key.prefix().c_str(), report.cause, path.c_str(), read_only_ ? "not used" : "dropped");
   if (read_only_) return;
   // Only the file that was looked at: a good one may have taken its place.
   const auto now = io::path_info(path);
@@ -250,13 +252,10 @@ Result<bool> BlockRoot::judge_rival(const BlockKey& key, const BlockLayout& layo
                                     bool* free) const {
   *free = false;
   UCM_TRY_ASSIGN(const BlockReport report, examine(key, layout));
-  if (report.finding == Finding::other_layout) {
-    return make_status(Code::unsupported,
-                       "posix: block %s is stored in %s for another layout; keys of different "
-                       "layouts must differ",
-                       key.prefix().c_str(), path_.c_str());
-  }
+  // Nobody of this layout can read it, and it would keep the block away for ever.
+  if (report.finding == Finding::other_layout) drop(key, report);
   *free = report.finding != Finding::sound;
+  if (*free && report.finding != Finding::absent && on_cleared_) on_cleared_(report.info);
   return false;
 }
 

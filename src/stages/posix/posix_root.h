@@ -50,6 +50,8 @@ class BlockRoot {
   static Result<std::unique_ptr<BlockRoot>> open(const std::string& path,
                                                  const PosixOptions& options, bool read_only);
 
+  // Is told of the files that a write takes out of its way. Set before the first write.
+  void on_cleared(std::function<void(const io::PathInfo&)> hook) { on_cleared_ = std::move(hook); }
   // Where its blocks lie.
   const std::string& path() const { return path_; }
 
@@ -100,13 +102,15 @@ class BlockRoot {
   // The same for a block of a pack, whose file keeps the name `from`.
   Result<bool> publish_packed(const std::string& from, const BlockKey& key,
                               const BlockLayout& layout, uint64_t inode);
-  // What a name that is taken means: false for a sound block, no answer when it is free now.
+  // What a name that is taken means: false for a sound block, no answer when it is free now. What
+  // is damaged or of another layout goes.
   Result<bool> judge_rival(const BlockKey& key, const BlockLayout& layout, bool* free) const;
 
   const std::string root_;  // where FORMAT.json lies
   const std::string path_;
   const PosixOptions options_;
   const bool read_only_;
+  std::function<void(const io::PathInfo&)> on_cleared_;
   std::atomic<bool> network_;
   std::atomic<bool> ready_{false};
   std::atomic<uint64_t> version_{0};

@@ -46,6 +46,19 @@ TEST(Cache, ADumpThatWasBrokenOffDoesNotHideTheBlockBelow) {
   EXPECT_EQ(cache.below().loads, 1);
 }
 
+TEST(Cache, WhatIsHereIsFoundAlthoughTheStageBelowCanNotBeAsked) {
+  CacheOverMemory cache(cache_options(8));
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(0, 4)).ok());
+  cache.below().fail_lookups = true;
+  EXPECT_EQ(count_present(cache.store(), make_keys(0, 6)), 4u);
+  EXPECT_EQ(cache.store().lookup_prefix(make_keys(0, 6)).value(), 4u);
+  EXPECT_EQ(cache.metric("ucm_partial_lookups_total"), 2);
+  std::vector<uint8_t> present(2);
+  EXPECT_EQ(cache.store().lookup(make_keys(8, 2), present).code(), Code::timeout);
+  EXPECT_EQ(cache.store().lookup_prefix(make_keys(8, 2)).status().code(), Code::timeout);
+  EXPECT_EQ(cache.metric("ucm_partial_lookups_total"), 2);
+}
+
 TEST(Cache, ABlockThatIsOnlyHereInPartStaysSoWhenItIsLoaded) {
   CacheOverMemory cache(cache_options(2));
   const auto keys = make_keys(0, 1);

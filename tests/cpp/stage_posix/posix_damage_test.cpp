@@ -150,18 +150,49 @@ TEST_F(PosixForeignTest, AForeignFileIsDroppedAndADirectoryIsSurvived) {
   EXPECT_EQ(load_blocks(*store, {key}).status().code(), Code::not_found);
 }
 
-TEST_F(PosixForeignTest, ABlockOfAnotherLayoutIsAMissAndStays) {
+TEST_F(PosixForeignTest, ABlockOfAnotherLayoutIsAMissAndStaysUntilADumpReplacesIt) {
   const BlockKey key = make_key(1);
   ASSERT_TRUE(dump_blocks(*open(flat_layout(kBlockBytes, 1)), {key}).ok());
-  for (const BlockLayout& layout : {flat_layout(kBlockBytes, 2), flat_layout(2 * kBlockBytes, 1)}) {
+  for (const BlockLayout& layout : {flat_layout(kBlockBytes, 2), flat_layout(2 * kBlockBytes, 2)}) {
+    const uint64_t before = inode_of(file_of(key));
     const StorePtr other = open(layout);
+    ASSERT_TRUE(eventually([&] { return metric("ucm_blocks") == 1; }));
     EXPECT_EQ(load_blocks(*other, {key}).status().code(), Code::not_found);
     EXPECT_EQ(dropped("layout"), 1);
     EXPECT_EQ(count_present(*other, {key}), 0u) << "a lookup promised what a load declined";
-    EXPECT_EQ(dump_blocks(*other, {key}).code(), Code::unsupported);
+    EXPECT_EQ(inode_of(file_of(key)), before) << "a load took it away";
+    ASSERT_TRUE(dump_blocks(*other, {key}).ok());
+    EXPECT_EQ(count_present(*other, {key}), 1u);
+    EXPECT_EQ(load_blocks(*other, {key}).value(), 0u);
+    EXPECT_EQ(metric("ucm_blocks"), 1);
+    EXPECT_EQ(count_files(root(), ".t-"), 0u);
   }
+  EXPECT_EQ(load_blocks(*open(flat_layout(2 * kBlockBytes, 0)), {key}).value(), 0u);
+}
+
+TEST_F(PosixForeignTest, AWriteThatFailsLeavesTheBlockOfAnotherLayout) {
+  const BlockKey key = make_key(1);
+  ASSERT_TRUE(dump_blocks(*open(flat_layout(kBlockBytes, 1)), {key}).ok());
+  const StorePtr other = open(flat_layout(kBlockBytes, 2));
+  io::set_faults({{.operation = io::Operation::write, .path = folder_of(key), .error = ENOSPC}});
+  EXPECT_EQ(dump_blocks(*other, {key}).code(), Code::no_space);
   EXPECT_EQ(load_blocks(*open(flat_layout(kBlockBytes, 1)), {key}).value(), 0u);
-  EXPECT_EQ(load_blocks(*open(flat_layout(kBlockBytes, 0)), {key}).value(), 0u);
+}
+
+TEST_F(PosixForeignTest, ABlockOfAnotherLayoutInOneRootDoesNotHideThatInTheOther) {
+  const BlockKey key = make_key(1);
+  ASSERT_TRUE(dump_blocks(*open(flat_layout(kBlockBytes, 1)), {key}).ok());
+  options_["storage_backends"] = std::vector<std::string>{root(), scratch("b"), scratch("c")};
+  options_["path_strategy"] = "round_robin";
+  const StorePtr store = open(flat_layout(kBlockBytes, 2));
+  // The first root in turn is the first one; the others get theirs from these dumps.
+  ASSERT_TRUE(dump_blocks(*store, make_keys(100, 1)).ok());
+  ASSERT_TRUE(dump_blocks(*store, {key}).ok());
+  ASSERT_TRUE(std::filesystem::exists(posix::block_path(scratch("b"), key)));
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(load_blocks(*store, {key}).value(), 0u);
+    EXPECT_EQ(count_present(*store, {key}), 1u);
+  }
 }
 
 TEST_F(PosixForeignTest, RandomTrailersAreNeverBelieved) {

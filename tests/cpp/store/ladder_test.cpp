@@ -17,10 +17,11 @@ class LadderTest : public testing::Test {
     auto lower = std::make_unique<MemoryStore>(layout);
     upper_ = upper.get();
     lower_ = lower.get();
-    ladder_ = make_ladder(std::move(upper), std::move(lower));
+    ladder_ = make_ladder(std::move(upper), std::move(lower), partial_);
   }
   MemoryStore* upper_;
   MemoryStore* lower_;
+  const std::shared_ptr<base::Counter> partial_ = std::make_shared<base::Counter>();
   StorePtr ladder_;
 };
 
@@ -68,6 +69,33 @@ TEST_F(LadderTest, ReportsAnAbsentBlockAndRemovesFromBoth) {
   ASSERT_TRUE(ladder_->remove(make_keys(0, 1)).ok());
   EXPECT_EQ(upper_->size() + lower_->size(), 2u);
   EXPECT_EQ(load_blocks(*ladder_, make_keys(0, 2)).status().code(), Code::not_found);
+}
+
+TEST_F(LadderTest, AnswersWithWhatOneStageHasWhenTheOtherOneCanNotBeAsked) {
+  const auto keys = make_keys(0, 4);
+  ASSERT_TRUE(dump_blocks(*upper_, make_keys(0, 2)).ok());
+  ASSERT_TRUE(dump_blocks(*lower_, make_keys(0, 3)).ok());
+  for (MemoryStore* failing : {upper_, lower_}) {
+    const size_t left = failing == upper_ ? 3 : 2;
+    failing->fail_lookups = true;
+    std::vector<uint8_t> present(4, 0xEE);
+    ASSERT_TRUE(ladder_->lookup(keys, present).ok());
+    for (size_t i = 0; i < 4; ++i) EXPECT_EQ(present[i], i < left ? 1 : 0) << i;
+    EXPECT_EQ(ladder_->lookup_prefix(keys).value(), left);
+    failing->fail_lookups = false;
+  }
+  EXPECT_EQ(partial_->value(), 4u);
+}
+
+TEST_F(LadderTest, TellsTheFailureWhenNothingWasFoundInTheOtherStage) {
+  for (MemoryStore* failing : {upper_, lower_}) {
+    failing->fail_lookups = true;
+    std::vector<uint8_t> present(2);
+    EXPECT_EQ(ladder_->lookup(make_keys(0, 2), present).code(), Code::timeout);
+    EXPECT_EQ(ladder_->lookup_prefix(make_keys(0, 2)).status().code(), Code::timeout);
+    failing->fail_lookups = false;
+  }
+  EXPECT_EQ(partial_->value(), 0u);
 }
 
 }  // namespace
