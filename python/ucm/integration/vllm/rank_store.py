@@ -110,13 +110,16 @@ class RankStore:
         self._device_index = device.index or 0
         config = settings.config.store
         self._one_directory = parts.shares_directory(config)
-        self.writes = self._one_directory or self._ranks.is_home_of(rank)
+        # Those that only load open a shared directory for writing as well: they note what is in
+        # use, and drop what is damaged.
+        opens_writer = self._one_directory or (settings.saves and self._ranks.is_home_of(rank))
+        self.writes = settings.saves and opens_writer
         self._store = parts.open_part(
             config,
             rank=self._ranks.home_of(self._part),
             sizes=(self.tables[0].sizes, len(self.tables)),
             layout_id=self.layout.layout_id,
-            read_only=not self.writes,
+            read_only=not opens_writer,
             device=(device.type, device.index or 0),
         )
         self.slots = self._staging_slots()

@@ -157,6 +157,8 @@ class SchedulerSide:
             track.gap = (0, 0)
             meta.rewound.append(track.request.request_id)
         track.reached = computed + scheduled
+        if not self._settings.saves:
+            return
         full = min(track.reached, len(track.request.all_token_ids)) // size
         if full <= track.next_save and track.gap[0] == track.gap[1]:
             return
