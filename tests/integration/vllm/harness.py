@@ -258,7 +258,7 @@ class Engine:
         for worker in self.workers:
             for group in worker.connector._worker._saves:
                 for transfer in group:
-                    transfer.task.wait(30)
+                    transfer.wait(30)
 
     def assert_no_leak(self) -> None:
         """No request is left, and every block but the null block is free."""

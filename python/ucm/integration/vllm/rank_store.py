@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ucm.errors import UcmError
+from ucm.errors import Cancelled, Timeout, UcmError
 from ucm.integration.common import parts
 from ucm.integration.vllm.metadata import LoadJob, SaveJob
 from ucm.integration.vllm.settings import Settings
@@ -48,6 +48,14 @@ class Transfer:
     def count(self) -> int:
         """How many blocks."""
         return len(self.keys) // KEY_BYTES
+
+    @property
+    def error(self) -> Exception | None:
+        """The first cause of its failure; one that was given up because it was late timed out."""
+        error: Exception | None = self.task.error
+        if isinstance(error, Cancelled) and self.cancelled and not self.abandoned:
+            return Timeout(f"a transfer took longer than {self.deadline - self.started:.3g} s")
+        return error
 
     def failed_blocks(self) -> set[int]:
         """Numbers of the blocks that failed, once it is done; all of them if rows are not told."""
