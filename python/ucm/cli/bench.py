@@ -21,6 +21,7 @@ from ucm.cli.bench_guards import (
     check_size,
     temporary,
 )
+from ucm.cli.out_files import OUT_FILE, PICTURE
 from ucm.cli.output import meter, note, write_json
 from ucm.cli.params import COUNT, SIZE, bytes_text, json_option
 
@@ -52,7 +53,7 @@ def _common(rounds: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             json_option(),
             click.option(
                 "--out",
-                type=click.Path(dir_okay=False, path_type=Path),
+                type=OUT_FILE,
                 help="Write the JSON to this file as well.",
             ),
             click.option(
@@ -231,8 +232,8 @@ def lookup(
 @click.option(
     "--plot",
     "image",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw the shares into this file (png, svg, pdf), with --fragmented. Needs matplotlib.",
+    type=PICTURE,
+    help="Draw the shares into this file (.png, .svg, .pdf), with --fragmented. Needs matplotlib.",
 )
 @click.option(
     "--platform",

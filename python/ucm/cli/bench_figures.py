@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ucm.cli.out_files import written
+
 GB = 1e9
 
 
@@ -115,6 +117,5 @@ def save(report: dict[str, Any], out: Path | None) -> None:
     """Writes a report to a file, whole or not at all."""
     if out is None:
         return
-    aside = out.with_name(f".{out.name}.part")
-    aside.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    aside.replace(out)
+    with written(out) as file:
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ucm.cli.out_files import written
 from ucm.cli.output import Meter
 from ucm.cli.params import bytes_text
 from ucm.config import StoreConfig
@@ -97,5 +98,7 @@ def plot(pyplot: Any, report: dict[str, Any], path: Path) -> None:
         axes.legend()
     panels[0].set_ylabel("share of one large copy")
     figure.suptitle(f"Copies of scattered pieces on {report['platform']} ({report['remark']})")
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    with written(path) as file:
+        kind = path.suffix.lstrip(".").lower()
+        figure.savefig(file, format=kind, dpi=150, bbox_inches="tight")
     pyplot.close(figure)

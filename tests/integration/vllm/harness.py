@@ -105,6 +105,7 @@ class Shape:
     max_tokens: int = 8192
     max_seqs: int = 16
     events: bool = False
+    role: str = "kv_both"
     engine: dict[str, Any] = dataclasses.field(default_factory=dict)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -257,7 +258,7 @@ class Engine:
         for worker in self.workers:
             for group in worker.connector._worker._saves:
                 for transfer in group:
-                    transfer.task.wait(30)
+                    transfer.wait(30)
 
     def assert_no_leak(self) -> None:
         """No request is left, and every block but the null block is free."""
@@ -474,7 +475,7 @@ def _vllm_config(shape: Shape) -> VllmConfig:
     transfer = KVTransferConfig(
         kv_connector="UCMConnector",
         kv_connector_module_path="ucm.integration.vllm.ucm_connector",
-        kv_role="kv_both",
+        kv_role=shape.role,
         kv_connector_extra_config=extra,
     )
     config = VllmConfig(

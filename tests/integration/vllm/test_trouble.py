@@ -15,8 +15,10 @@ from harness import VOCABULARY, Engine, Shape, right_answer
 from ucm.errors import Corruption, IoError, NoSpace, Timeout, Unsupported
 from ucm.faults import FaultRule, Operation, disturbed
 from ucm.integration.common.fallback import Breaker, Fallback
+from ucm.integration.vllm import compat
 from ucm.integration.vllm.lookup import PrefixLookup
 from ucm.integration.vllm.room import SaveRoom
+from ucm.integration.vllm.ucm_connector import UCMConnector
 
 pytestmark = pytest.mark.engine
 
@@ -61,6 +63,17 @@ def test_the_breaker_opens_probes_and_closes_by_itself() -> None:
     assert breaker.allows()  # never longer than the limit
     assert breaker.succeeded() and not breaker.is_open
     assert breaker.allows() and breaker.allows()
+
+
+def test_asking_whether_a_call_would_be_made_takes_no_probe() -> None:
+    clock = Clock()
+    breaker = Breaker(failures=1, delay_s=5.0, clock=clock)
+    assert breaker.would_allow()
+    breaker.failed()
+    assert not breaker.would_allow()
+    clock.now += 5.0
+    assert breaker.would_allow() and breaker.would_allow()
+    assert breaker.allows() and not breaker.would_allow()  # now a probe is under way
 
 
 def test_a_success_in_between_keeps_the_breaker_closed() -> None:
@@ -210,6 +223,73 @@ def test_the_engine_goes_on_when_the_store_is_gone(
         assert engine.count("load|breaker_open", "failures") == 4
         assert engine.count("dump|unavailable", "failures") == 2
         assert engine.count("dump|breaker_open", "failures") > 0
+
+
+@pytest.mark.parametrize("spec", ["Cache|Disk", "Cache|Posix"])
+@pytest.mark.parametrize("layerwise", [False, True])
+@pytest.mark.parametrize("async_load", [False, True])
+def test_blocks_that_are_gone_do_not_make_the_scheduler_leave_the_store_alone(
+    tmp_path: Path, spec: str, layerwise: bool, async_load: bool
+) -> None:
+    extra = {"breaker_failures": 1, "breaker_delay_s": 600.0}
+    shape = Shape(tmp_path, spec=spec, layerwise=layerwise, async_load=async_load, extra=extra)
+    prompts = [[number, *PROMPT[1:]] for number in range(3)]
+    with Engine(shape) as engine:
+        for number, prompt in enumerate(prompts):
+            engine.serve(f"cold {number}", prompt)
+    with Engine(shape) as engine:
+        for number in range(2):
+            engine.add(f"torn {number}", prompts[number])
+            engine.step_that_loads(lambda at=number: engine.forget_block(prompts[at], 3))
+            engine.run_checked()
+            assert engine.answers[f"torn {number}"] == right_answer(prompts[number], 4, 3)
+        assert engine.count("recomputed_blocks") >= 2
+        before = engine.count("hit_tokens")
+        engine.serve("whole", prompts[2])
+        assert engine.count("hit_tokens") - before == 192
+
+
+@pytest.mark.parametrize("async_load", [False, True])
+def test_loads_that_come_too_late_are_failures_of_the_store(
+    tmp_path: Path, async_load: bool
+) -> None:
+    with Engine(Shape(tmp_path)) as engine:
+        engine.serve("cold", PROMPT)
+    extra = {"breaker_failures": 1, "breaker_delay_s": 600.0, "timeout_s": 0.05}
+    with Engine(Shape(tmp_path, async_load=async_load, extra=extra)) as engine:
+        with disturbed(FaultRule(Operation.read, delay_ms=100)):
+            engine.add("late", PROMPT)
+            engine.step_that_loads(lambda: None)
+            engine.run_checked(steps=1_000_000)
+        assert engine.answers["late"] == right_answer(PROMPT, 4, 3)
+        assert engine.count("load|timeout", "failures") == 1
+        assert engine.serve("after", [1, *PROMPT[1:]]) == right_answer([1, *PROMPT[1:]], 4, 3)
+        assert engine.ask(engine.request("probe", PROMPT), 0) == 0  # the store is left alone
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_request_that_was_only_asked_about_leaves_the_probe_to_the_one_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reports: bool
+) -> None:
+    if not reports:  # as in a vLLM before 0.18
+        monkeypatch.setattr(UCMConnector, "build_connector_worker_meta", lambda self: None)
+        monkeypatch.setattr(compat, "CAN_SEND_WORKER_METADATA", False)
+    clock = Clock()
+    breaker = Breaker(failures=1, delay_s=5.0, clock=clock)
+    with Engine(Shape(tmp_path)) as engine:
+        engine.serve("cold", PROMPT)
+    with Engine(Shape(tmp_path)) as engine:
+        engine.connector._scheduler._loads.breaker = breaker
+        breaker.failed()
+        assert engine.ask(engine.request("early", PROMPT), 0) == 0
+        clock.now += 5.0
+        assert engine.ask(engine.request("asked", PROMPT), 0) == 192
+        engine.serve("warm", PROMPT)
+        assert engine.count("loaded_blocks") == 12
+        assert not breaker.is_open
+        for name in ("early", "asked"):
+            engine.connector._scheduler.finished(name)
+        engine.assert_no_leak()
 
 
 def test_a_prompt_that_no_worker_can_load_is_not_tried_for_ever(tmp_path: Path) -> None:

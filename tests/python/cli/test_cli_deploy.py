@@ -40,9 +40,11 @@ def test_out_writes_the_files_and_never_over_others(tmp_path):
     names = {name.partition("/")[2] for name in packaged.FILES if name.startswith("kubernetes/")}
     assert {each.name for each in out.iterdir()} == names
     (out / "service.yaml").write_text("mine")
+    (out / "configmap.yaml").unlink()
     result = ucm("deploy", "k8s", "--out", out)
     assert result.exit_code == 1
     assert (out / "service.yaml").read_text() == "mine"
+    assert not (out / "configmap.yaml").exists()  # all of them, or none
 
 
 def test_an_unknown_topic_is_answered_with_the_known_ones():

@@ -79,6 +79,18 @@ def test_the_path_of_the_configuration_becomes_absolute(config, monkeypatch):
     assert transfer_of(words)["kv_connector_extra_config"] == {"UCM_CONFIG_FILE": str(config)}
 
 
+@pytest.mark.parametrize("role", ["kv_both", "kv_producer", "kv_consumer"])
+def test_the_role_is_handed_on(config, role):
+    words = ["serve", "m", "--ucm-config", config, "--kv-role", role, "--dry-run"]
+    assert ucm_json(*words)[1]["kv_transfer_config"]["kv_role"] == role
+
+
+def test_a_role_that_vllm_does_not_know_is_a_wrong_command_line(config):
+    result = ucm("serve", "m", "--ucm-config", config, "--kv-role", "sink", "--dry-run")
+    assert result.exit_code == 2
+    assert "kv_producer" in result.stderr
+
+
 def test_every_flag_reaches_vllm_in_its_order(config):
     flags = ["-tp", "4", "-dph", "--enforce-eager", "--max-model-len=8192", "--json-like", "x y"]
     words = ucm_json("serve", "m", *flags, "--ucm-config", config, "--dry-run")[1]["command"]

@@ -93,6 +93,12 @@ class Breaker:
             self._probing_until = now + self._delay_s
             return True
 
+    def would_allow(self) -> bool:
+        """What `allows` would answer now. Takes no probe: a call need not follow."""
+        with self._lock:
+            now = self._clock()
+            return self._open_until is None or max(self._open_until, self._probing_until) <= now
+
     def succeeded(self) -> bool:
         """Report a call that went well. True when this closed the breaker."""
         if self._failed == 0 and self._open_until is None:
@@ -161,13 +167,24 @@ class Fallback:
         self._count(self.operation, "breaker_open")
         return False
 
+    def would_allow(self) -> bool:
+        """What `allows` would answer; a refusal is counted, but no probe is taken."""
+        if self.breaker.would_allow():
+            return True
+        self._count(self.operation, "breaker_open")
+        return False
+
     def succeeded(self) -> None:
         """Report that a call which was under way went well."""
         if self.breaker.succeeded():
             _log.info("%s works again; the store is in use", self.operation)
 
-    def note(self, error: BaseException) -> None:
-        """Report that a call which was under way failed: it is counted, and logged now and then."""
+    def note(self, error: BaseException) -> bool:
+        """Report that a call which was under way failed: it is counted, and logged now and then.
+
+        Returns:
+            Whether it is the store that failed; False when the error is about single blocks.
+        """
         cause = code_of(error)
         self._count(self.operation, cause)
         now = time.monotonic()
@@ -182,7 +199,12 @@ class Fallback:
                 exc_info=error if unexpected else None,
             )
         if isinstance(error, _BLOCK_LEVEL):
-            return
+            return False
+        self.store_failed()
+        return True
+
+    def store_failed(self) -> None:
+        """Report a failure of the store that somebody else has noted."""
         if self.breaker.failed():
             _log.error("%s keeps failing; the store is left alone for a while", self.operation)
 

@@ -89,7 +89,7 @@ class LayerwiseSide(WorkerSide):
         """Wait until a load is done, and take note of how it went."""
         transfer.wait(self.settings.timeout_s)
         if self._bad_rows:  # one failure is counted once, not once per layer
-            error, failed = transfer.task.error, transfer.failed_blocks()
+            error, failed = transfer.error, transfer.failed_blocks()
         else:
             error, failed = self._outcome(transfer)
         self._fail_rows(transfer.jobs, failed - self._bad_rows, error)

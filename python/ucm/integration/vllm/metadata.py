@@ -54,17 +54,25 @@ class StepMetadata(compat.KVConnectorMetadata):
 
 @dataclasses.dataclass
 class WorkerReport(compat.KVConnectorWorkerMetadata):
-    """Blocks that became visible in the store, and blocks that turned out to be gone.
+    """How loads went, which blocks became visible in the store, and which turned out to be gone.
 
-    Keys are without a rank; the counts say on how many ranks it happened.
+    Keys are without a rank; the counts of `stored` say on how many ranks it happened.
     """
 
     stored: dict[bytes, int] = dataclasses.field(default_factory=dict)
     lost: set[bytes] = dataclasses.field(default_factory=set)
+    good_loads: int = 0
+    bad_loads: int = 0
+    """Loads that the store failed at; not those that only lacked single blocks."""
+
+    def __bool__(self) -> bool:
+        return bool(self.stored or self.lost or self.good_loads or self.bad_loads)
 
     def aggregate(self, other: WorkerReport) -> WorkerReport:
         """Add the report of another worker to this one."""
         for key, count in other.stored.items():
             self.stored[key] = self.stored.get(key, 0) + count
         self.lost |= other.lost
+        self.good_loads += other.good_loads
+        self.bad_loads += other.bad_loads
         return self

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ucm.errors import UcmError
+from ucm.errors import Cancelled, Timeout, UcmError
 from ucm.integration.common import parts
 from ucm.integration.vllm.metadata import LoadJob, SaveJob
 from ucm.integration.vllm.settings import Settings
@@ -48,6 +48,14 @@ class Transfer:
     def count(self) -> int:
         """How many blocks."""
         return len(self.keys) // KEY_BYTES
+
+    @property
+    def error(self) -> Exception | None:
+        """The first cause of its failure; one that was given up because it was late timed out."""
+        error: Exception | None = self.task.error
+        if isinstance(error, Cancelled) and self.cancelled and not self.abandoned:
+            return Timeout(f"a transfer took longer than {self.deadline - self.started:.3g} s")
+        return error
 
     def failed_blocks(self) -> set[int]:
         """Numbers of the blocks that failed, once it is done; all of them if rows are not told."""
@@ -110,13 +118,16 @@ class RankStore:
         self._device_index = device.index or 0
         config = settings.config.store
         self._one_directory = parts.shares_directory(config)
-        self.writes = self._one_directory or self._ranks.is_home_of(rank)
+        # Those that only load open a shared directory for writing as well: they note what is in
+        # use, and drop what is damaged.
+        opens_writer = self._one_directory or (settings.saves and self._ranks.is_home_of(rank))
+        self.writes = settings.saves and opens_writer
         self._store = parts.open_part(
             config,
             rank=self._ranks.home_of(self._part),
             sizes=(self.tables[0].sizes, len(self.tables)),
             layout_id=self.layout.layout_id,
-            read_only=not self.writes,
+            read_only=not opens_writer,
             device=(device.type, device.index or 0),
         )
         self.slots = self._staging_slots()

@@ -85,7 +85,7 @@ class SchedulerSide:
         tokens = max(0, beyond) * self._size
         if tokens < max(1, self._settings.config.load_tokens_threshold):
             return 0, False
-        if not self._loads.allows():
+        if not self._loads.would_allow():
             return 0, False
         return tokens, self._settings.async_load
 
@@ -106,6 +106,7 @@ class SchedulerSide:
         if track.hits is not None and track.hits < track.local and self._settings.groups == 1:
             track.gap = (track.hits, track.local)
         if count:
+            self._loads.allows()  # when the breaker is open, this load is its probe
             track.note_load()
             self._plan_load(track, end)
         self.tally.add("query_tokens", len(request.all_token_ids) - track.local * self._size)
@@ -157,6 +158,8 @@ class SchedulerSide:
             track.gap = (0, 0)
             meta.rewound.append(track.request.request_id)
         track.reached = computed + scheduled
+        if not self._settings.saves:
+            return
         full = min(track.reached, len(track.request.all_token_ids)) // size
         if full <= track.next_save and track.gap[0] == track.gap[1]:
             return
@@ -211,15 +214,24 @@ class SchedulerSide:
 
     def worker_output(self, output: Any) -> None:
         """Hear how loads went on the workers, and what they stored."""
-        if getattr(output, "invalid_block_ids", None) or getattr(output, "failed_recving", None):
-            if self._loads.breaker.failed():
-                _log.error("loads keep failing; the store is left alone for a while")
-        elif self._loads_in_step or getattr(output, "finished_recving", None):
-            self._loads.succeeded()
-        self._loads_in_step = False
         report = getattr(output, "kv_connector_worker_meta", None)
-        if isinstance(report, WorkerReport) and self.events is not None:
-            self.events.reported(report)
+        if isinstance(report, WorkerReport):
+            self._note_loads(report.good_loads, report.bad_loads)
+            if self.events is not None:
+                self.events.reported(report)
+        elif not compat.CAN_SEND_WORKER_METADATA:
+            # Here nobody tells whether the store failed, or lacked single blocks only.
+            ended = self._loads_in_step or bool(getattr(output, "finished_recving", None))
+            bad = bool(getattr(output, "invalid_block_ids", None))
+            self._note_loads(ended and not bad, bad)
+        self._loads_in_step = False
+
+    def _note_loads(self, good: int, bad: int) -> None:
+        """Loads of one step; what one rank could not load is lost for all."""
+        if bad:
+            self._loads.store_failed()
+        elif good:
+            self._loads.succeeded()
 
     def finished(self, request_id: str) -> None:
         """Forget a request."""

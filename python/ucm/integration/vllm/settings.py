@@ -18,6 +18,9 @@ from ucm.store.factory import refuse_remote
 
 _log = logging.getLogger("ucm.integration.vllm")
 
+_ROLES = {"kv_both": (True, True), "kv_producer": (False, True), "kv_consumer": (True, False)}
+"""vLLM's `kv_role` -> whether the engine loads, and whether it saves."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -36,7 +39,9 @@ class Settings:
     layerwise: bool
     async_load: bool
     loads: bool
-    """False where the engine can not start from a prefix: blocks are saved for others only."""
+    """False for producers, and where the engine can not start from a prefix: it only saves."""
+    saves: bool
+    """False for consumers: what others saved is loaded, and nothing is added to it."""
     events: bool
     lookup_wait_s: float
     """How long a lookup of slow storage may hold up the scheduler."""
@@ -57,6 +62,7 @@ def read_settings(vllm_config: Any, kv_cache_config: Any) -> Settings:
     """
     config = read_config(vllm_config.kv_transfer_config.kv_connector_extra_config)
     parts.check_spec(config.store)
+    loads, saves = _read_role(vllm_config)
     block_tokens = _check_block_size(config, vllm_config)
     groups = compat.kv_groups(kv_cache_config)
     _check_groups(groups, vllm_config)
@@ -64,7 +70,9 @@ def read_settings(vllm_config: Any, kv_cache_config: Any) -> Settings:
     if config.load_only_first_rank:
         _log.info("load_only_first_rank: no effect; every rank reads the shared blocks for itself")
     no_prefix = compat.why_no_cached_prefix(vllm_config)
-    if no_prefix is not None:
+    if no_prefix is not None and loads:
+        if not saves:
+            raise Unsupported(f"kv_role kv_consumer: {no_prefix}")
         _log.warning("blocks are saved and never loaded: %s", no_prefix)
     return Settings(
         config=config,
@@ -75,7 +83,8 @@ def read_settings(vllm_config: Any, kv_cache_config: Any) -> Settings:
         ranks=RankPlan.of(vllm_config),
         layerwise=config.use_layerwise,
         async_load=_choose_async(config, vllm_config, len(groups)),
-        loads=no_prefix is None,
+        loads=loads and no_prefix is None,
+        saves=saves,
         events=bool(getattr(events, "enable_kv_cache_events", False)),
         lookup_wait_s=config.lookup_wait_s,
         lookup_timeout_s=config.lookup_timeout_s,
@@ -101,6 +110,17 @@ def read_config(extra_config: Mapping[str, Any] | None) -> UcmConfig:
             key="ucm_connector_name",
         )
     return config
+
+
+def _read_role(vllm_config: Any) -> tuple[bool, bool]:
+    """Whether this engine loads, and whether it saves."""
+    role = vllm_config.kv_transfer_config.kv_role
+    if role not in _ROLES:
+        raise ConfigError(
+            f"kv_role {role!r} of --kv-transfer-config: one of {', '.join(_ROLES)} is expected",
+            key="kv_role",
+        )
+    return _ROLES[role]
 
 
 def _check_block_size(config: UcmConfig, vllm_config: Any) -> int:

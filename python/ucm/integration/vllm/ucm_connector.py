@@ -166,8 +166,8 @@ class UCMConnector(compat.KVConnectorBase, compat.SupportsHMA):
         return self._mover.take_invalid_blocks()
 
     def build_connector_worker_meta(self) -> Any:
-        """What was stored and lost, for KV events."""
-        return self._mover.take_report() if self._mover.settings.events else None
+        """How loads went, and for KV events what was stored and lost."""
+        return self._mover.take_report()
 
     # --- both ---
 

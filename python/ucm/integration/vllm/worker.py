@@ -116,8 +116,8 @@ class WorkerSide:
                 del self._loads[request_id]
                 if not transfer.abandoned:
                     self._end_load(transfer)
-                elif not isinstance(transfer.task.error, Cancelled | NoneType):
-                    self._load.note(transfer.task.error)
+                elif not isinstance(transfer.error, Cancelled | NoneType):
+                    self._note_load(transfer.error)
                 ended.add(request_id)
         self._end_saves()
         return ended
@@ -133,8 +133,8 @@ class WorkerSide:
         return failed
 
     def take_report(self) -> WorkerReport | None:
-        """Blocks stored and lost since the last call; None when there is nothing to tell."""
-        if not (self._report.stored or self._report.lost):
+        """What happened since the last call; None when there is nothing to tell."""
+        if not self._report:
             return None
         report, self._report = self._report, WorkerReport()
         return report
@@ -172,8 +172,10 @@ class WorkerSide:
             try:
                 return self.store.start("load", jobs, *self.store.rows(jobs), shards, after)
             except Exception as cause:  # counted; the engine computes instead
-                self._load.note(cause)
+                self._note_load(cause)
                 error = cause
+        else:
+            self._report.bad_loads += 1
         for job in jobs:
             self._load_failed(job, range(len(job)), error)
         return None
@@ -186,15 +188,20 @@ class WorkerSide:
 
     def _outcome(self, transfer: Transfer) -> tuple[Exception | None, set[int]]:
         """The first cause and the numbers of the failed blocks; the breaker hears of it."""
-        error, failed = transfer.task.error, transfer.failed_blocks()
+        error, failed = transfer.error, transfer.failed_blocks()
         if not transfer.task.done:
             error = Timeout(f"a load did not end within {2 * self.settings.timeout_s} s")
             failed = set(range(transfer.count))
+        self._note_load(error)
+        return error, failed
+
+    def _note_load(self, error: BaseException | None) -> None:
+        """The breaker here, and the scheduler with its own, hear how a load went."""
         if error is None:
             self._load.succeeded()
-        else:
-            self._load.note(error)
-        return error, failed
+            self._report.good_loads += 1
+        elif self._load.note(error):
+            self._report.bad_loads += 1
 
     def _fail_rows(
         self, jobs: Sequence[LoadJob], failed: set[int], error: Exception | None
@@ -297,7 +304,7 @@ class WorkerSide:
         self._saves = under_way
 
     def _end_save(self, group: list[Transfer]) -> None:
-        error = next((each.task.error for each in group if each.task.error is not None), None)
+        error = next((each.error for each in group if each.error is not None), None)
         if error is None:
             self._dump.succeeded()
         else:
