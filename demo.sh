@@ -47,7 +47,7 @@ main() {
 
 if [ "${1:-}" = --step ]; then
     shift
-    "$@"
+    run_step "$@"
 else
     main "$@"
 fi

@@ -21,8 +21,8 @@ usage: ./test.sh [PART [SIZE]...]
   huge_pages  memory on reserved huge pages, with enough and with too few of them: reserves 64 MiB (as root) and
             gives them back
   platforms the configure errors of every platform; the sources of all platforms against the vendors' headers (CUDA 12.9,
-            ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module with nvcc, loaded without a driver;
-            the package for CUDA in an empty environment, its tests on host memory, ucm doctor
+            ACL of two torch-npu wheels: 130 MB of downloads); the CUDA module and tests/gpu with nvcc; the module
+            loaded without a driver; the package for CUDA in an empty environment, its tests on host memory, ucm doctor
   arm64     the core cross-built for aarch64; under qemu the tests of the rooms where the processor makes a
             difference, and with 64 KiB pages those that depend on pages; ARM64_ROOMS=all runs all C++ tests both ways
   image     as root: the steps of the CPU Dockerfile in a chroot that debootstrap makes; IMAGE_WORDS are more words
@@ -35,7 +35,7 @@ usage: ./test.sh [PART [SIZE]...]
   crash     power losses, kills and damage of the disk stages; SIZE crash points for each variant (300)
   fuzz      the parsers of foreign bytes under the sanitizers, for SIZE seconds (300)
   soak      work on a sick storage for SIZE minutes (30) with ceilings, into .cache/soak.json
-  all       lint cpp python engines asan tsan
+  all       lint cpp python engines asan tsan platforms arm64, the engines beside the parts behind them
 
 Without a part: lint cpp python engines. The first run installs system packages (as root or with sudo), a virtual
 environment in .venv and vLLM for CPU; later runs only what has changed. Logs are in .cache/logs.
@@ -51,7 +51,7 @@ run_pytest() {
     python=$1
     shift
     # Stores are large: only those of failed tests are kept, and only until the next run.
-    "$python" -m pytest -p no:cacheprovider --basetemp "$UCM_CACHE/pytest" -o tmp_path_retention_policy=failed "$@"
+    "$python" -m pytest -p no:cacheprovider --basetemp "$UCM_CACHE/pytest${UCM_BESIDE:+-beside}" -o tmp_path_retention_policy=failed "$@"
 }
 
 sources() { git ls-files -z --cached --others --exclude-standard -- "$@"; }
@@ -176,7 +176,7 @@ compile_only() {
     shift
     for source in "$@"; do
         CPLUS_INCLUDE_PATH=$headers g++ -std=c++20 -fsyntax-only -Wall -Wextra -Wno-unused-parameter -Iinclude \
-            -Iplatforms/cuda_like -Iplatforms/cuda -Iplatforms/ascend -Itests/cpp/sim "$source"
+            -Iplatforms/cuda_like -Iplatforms/cuda -Iplatforms/ascend -Isrc -Itests/cpp -Itests/cpp/sim "$source"
     done
 }
 
@@ -184,21 +184,22 @@ compile_only() {
 check_vendor_headers() {
     cuda=$UCM_CACHE/vendors/cuda/nvidia
     compile_only "$cuda/cuda_runtime/include:$cuda/cuda_nvcc/include" \
-        platforms/cuda/cuda_device.cpp tests/cpp/sim/cuda_entry.cpp
+        platforms/cuda/cuda_device.cpp tests/cpp/sim/cuda_entry.cpp tests/cpp/device_contract/cuda_side.cpp
     for version in $NPU_VERSIONS; do
         compile_only "$UCM_CACHE/vendors/npu-$version/torch_npu/include/third_party/acl/inc" \
             platforms/ascend/ascend_device.cpp platforms/ascend/acl_generations.cpp tests/cpp/sim/acl_entry.cpp
     done
 }
 
-# The module of a toolkit loads, and says why there is no device.
+# The module of a toolkit loads, and the suites for a real device link.
 check_cuda_module() {
     command -v nvcc >/dev/null || {
         say "no nvcc on this machine: the CUDA module is compiled against the headers only"
         return 0
     }
-    cmake --preset ci -DUCM_PLATFORMS=cuda
-    cmake --build --preset ci -j "$JOBS" --target ucm_platform_cuda
+    cmake --preset ci -DUCM_PLATFORMS=cuda -DUCM_GPU_TESTS=ON
+    cmake --build --preset ci -j "$JOBS" --target ucm_platform_cuda ucm_gpu_test ucm_gpu_figures
+    cmake --preset ci -DUCM_GPU_TESTS=OFF
     python3 -c 'import ctypes; ctypes.CDLL("build/ci/lib/libucm_cuda.so").ucm_platform_entry'
 }
 
@@ -378,6 +379,8 @@ part_peers() {
     sed -n '/^## Ours over theirs/,$p' docs/benchmarks/peers.md
 }
 
+part_beside() { beside_begin "$SIZE"; }
+
 main() {
     case " $* " in
         *" --help "* | *" -h "*)
@@ -395,7 +398,8 @@ main() {
                 [ -n "$parts" ] || die "$part: a size stands behind its part"
                 parts="$parts:$part"
                 ;;
-            all) parts="$parts lint cpp python engines asan tsan" ;;
+            # The engines keep one core busy at most: they run beside the compilers.
+            all) parts="$parts lint cpp python beside:engines asan tsan platforms arm64" ;;
             default) parts="lint cpp python engines" ;;
             *)
                 usage >&2
@@ -410,11 +414,12 @@ main() {
         case $part in *:*) SIZE=${part#*:} ;; esac
         "part_${part%%:*}"
     done
+    beside_end
 }
 
 if [ "${1:-}" = --step ]; then
     shift
-    "$@"
+    run_step "$@"
 else
     main "$@"
 fi

@@ -51,8 +51,7 @@ die() {
 # --- steps ---------------------------------------------------------------------------------------------------------
 
 UCM_STEP_PID=
-UCM_PASSED=0
-UCM_FAILED=0
+UCM_BESIDE_PID=
 UCM_QUIET_SUMMARY=0
 
 # step TITLE FUNCTION [ARG...]: runs "$UCM_SELF --step FUNCTION ARG..." with its output in a log file and says every few
@@ -74,11 +73,9 @@ step() {
     [ -t 1 ] && printf '\r\033[K'
     mkdir -p "$UCM_CACHE"
     if [ "$step_rc" -eq 0 ]; then
-        UCM_PASSED=$((UCM_PASSED + 1))
-        printf 'ok    %5s s  %s\n' "$step_spent" "$step_title" | tee -a "$UCM_SUMMARY"
+        printf 'ok    %5s s  %5s s of CPU  %s\n' "$step_spent" "$(step_cpu)" "$step_title" | tee -a "$UCM_SUMMARY"
         step_closing_lines "$step_log"
     else
-        UCM_FAILED=$((UCM_FAILED + 1))
         printf 'FAIL  %5s s  %s\n' "$step_spent" "$step_title" | tee -a "$UCM_SUMMARY"
         say "--- the end of $step_log ---"
         # Without what ctest says about the tests that passed.
@@ -87,11 +84,22 @@ step() {
     fi
 }
 
+# run_step FUNCTION [ARG...]: what --step does; the last two lines of the log are the processor time.
+run_step() {
+    "$@"
+    times
+}
+
+step_cpu() {
+    tail -n 2 "$step_log" | awk '{ split($0, t, /[ms ]+/); all += 60 * (t[1] + t[3]) + t[2] + t[4] } END { printf "%d", all }'
+}
+
 step_watch() {
     step_shown=$step_begin
     step_every=20
     if [ -t 1 ]; then step_every=1; else say "...            $step_title"; fi
     while kill -0 "$UCM_STEP_PID" 2>/dev/null; do
+        beside_check
         step_now=$(date +%s)
         if [ $((step_now - step_shown)) -ge "$step_every" ]; then
             step_shown=$step_now
@@ -118,11 +126,48 @@ step_closing_lines() {
         sed 's/^/                 /' || true
 }
 
+# beside_begin PART...: another run of this script, beside the steps that follow. Its steps enter the same summary; what
+# it prints is shown in one piece when it ends. Its failure ends this run too.
+beside_begin() {
+    mkdir -p "$UCM_CACHE/logs"
+    beside_log=$UCM_CACHE/logs/beside.log
+    say "...            beside the steps that follow: $*"
+    UCM_BESIDE=1 setsid sh "$UCM_SELF" "$@" >"$beside_log" 2>&1 </dev/null &
+    UCM_BESIDE_PID=$!
+}
+
+beside_check() {
+    [ -n "$UCM_BESIDE_PID" ] || return 0
+    kill -0 "$UCM_BESIDE_PID" 2>/dev/null && return 0
+    beside_rc=0
+    wait "$UCM_BESIDE_PID" || beside_rc=$?
+    UCM_BESIDE_PID=
+    if [ -t 1 ]; then printf '\r\033[K'; fi
+    sed 's/^/  | /' "$beside_log"
+    [ "$beside_rc" -eq 0 ] || exit 1
+}
+
+# beside_end: waits for the other run.
+beside_end() {
+    [ -n "$UCM_BESIDE_PID" ] || return 0
+    step_title="waiting for the steps beside"
+    step_log=$beside_log
+    step_begin=$(date +%s)
+    UCM_STEP_PID=$UCM_BESIDE_PID
+    step_watch
+    UCM_STEP_PID=
+    beside_check
+}
+
 # steps_begin: forget the summary of an earlier run; print one whatever happens.
 steps_begin() {
     UCM_SUMMARY=$UCM_CACHE/summary.txt
     mkdir -p "$UCM_CACHE"
-    : >"$UCM_SUMMARY"
+    if [ -n "${UCM_BESIDE:-}" ]; then
+        steps_quiet
+    else
+        : >"$UCM_SUMMARY"
+    fi
     steps_start=$(date +%s)
     trap steps_end EXIT
     trap 'exit 130' INT
@@ -132,15 +177,19 @@ steps_begin() {
 steps_end() {
     steps_rc=$?
     trap - EXIT
-    if [ -n "$UCM_STEP_PID" ]; then
-        kill -TERM "-$UCM_STEP_PID" 2>/dev/null || true
+    if [ -n "$UCM_STEP_PID" ] && kill -TERM "-$UCM_STEP_PID" 2>/dev/null; then
         printf '\nstopped during: %s\n' "$step_title"
     fi
-    [ "$steps_rc" -eq 0 ] || [ "$UCM_FAILED" -gt 0 ] || UCM_FAILED=1
+    if [ -n "$UCM_BESIDE_PID" ]; then
+        kill -TERM "$UCM_BESIDE_PID" 2>/dev/null || true
+        wait "$UCM_BESIDE_PID" || true
+    fi
     if [ "$UCM_QUIET_SUMMARY" = 0 ]; then
+        steps_failed=$(grep -c '^FAIL ' "$UCM_SUMMARY") || true
+        [ "$steps_rc" -eq 0 ] || [ "$steps_failed" -gt 0 ] || steps_failed=1
         printf '\nsummary (%s s in all)\n' $(($(date +%s) - steps_start))
         cat "$UCM_SUMMARY"
-        printf '\nsteps: %s passed, %s failed\n' "$UCM_PASSED" "$UCM_FAILED"
+        printf '\nsteps: %s passed, %s failed\n' "$(grep -c '^ok ' "$UCM_SUMMARY")" "$steps_failed"
     fi
     exit "$steps_rc"
 }
