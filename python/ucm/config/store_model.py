@@ -293,7 +293,7 @@ class StoreConfig:
         "bytes",
         "Blocks of at most this size that are dumped together share files (by hard links, on a "
         "store that was made with it): much faster where blocks are small.",
-        default_text="0, a file per block",
+        default_text="64 KiB; 0: a file per block",
         unit="bytes",
         minimum=0,
         maximum=1 << 20,

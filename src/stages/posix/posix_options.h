@@ -36,7 +36,7 @@ struct PosixOptions {
   uint32_t dir_mode = 0700;
   uint32_t file_mode = 0600;
   uint32_t retry_count = 0;
-  uint64_t pack_bytes = 0;  // blocks up to this size that are dumped together share files; 0: none
+  uint64_t pack_bytes = size_t{64} << 10;  // up to this, dumped together: they share files
   double lookup_ttl_s = 0;
   double timeout_s = 30;
 

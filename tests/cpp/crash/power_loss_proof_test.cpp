@@ -34,8 +34,8 @@ class PowerLossProof : public CrashTest, public ::testing::WithParamInterface<Pr
     if (std::string_view(proof.stage) == "disk") {
       options["use_io_uring"] = proof.use_io_uring;
       options["segment_bytes"] = 8 * block;
-    } else if (proof.packed) {
-      options["pack_bytes"] = int64_t{65536};
+    } else {
+      options["pack_bytes"] = int64_t{proof.packed ? 65536 : 0};
     }
     return options;
   }

@@ -39,10 +39,10 @@ class StageContractTest : public ::testing::TestWithParam<StageCase> {
     options_ = {{"storage_backends", folder_ + "/store"},
                 {"buffer_number", int64_t{128}},
                 {"capacity_bytes", int64_t{64} << 20},
+                {"pack_bytes", int64_t{GetParam().divided ? 65536 : 0}},
                 {"prefault", false},
                 {"timeout_s", 20.0}};
     if (!GetParam().divided) return;
-    options_["pack_bytes"] = int64_t{65536};
     options_["namespace"] = std::string("a");
     options_["quotas"] = std::vector<std::string>{"a=50%", "b=10%"};
   }

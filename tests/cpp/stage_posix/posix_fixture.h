@@ -34,6 +34,7 @@ class PosixTest : public ::testing::Test {
     scratch_ = pattern;
     options_["storage_backends"] = root();
     options_["timeout_s"] = 15.0;
+    options_["pack_bytes"] = int64_t{0};  // what shares files has tests of its own
   }
   void TearDown() override {
     io::set_faults({});

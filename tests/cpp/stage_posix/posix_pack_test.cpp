@@ -68,7 +68,7 @@ TEST_F(PosixPackTest, BlocksOfOneDumpShareFilesAndComeBackRight) {
   }
   EXPECT_EQ(count_files(root(), ".t-"), 0u);
   // A store that writes files of its own reads shared ones all the same.
-  options_.erase("pack_bytes");
+  options_["pack_bytes"] = int64_t{0};
   const StorePtr store = open();
   EXPECT_EQ(load_blocks(*store, keys).value(), 0u);
   options_["io_direct"] = true;
@@ -76,6 +76,16 @@ TEST_F(PosixPackTest, BlocksOfOneDumpShareFilesAndComeBackRight) {
   EXPECT_EQ(load_blocks(*direct, keys).value(), 0u);
   ASSERT_TRUE(dump_blocks(*direct, make_keys(300, 20)).ok());
   EXPECT_EQ(files_of(make_keys(300, 20)), 20u);
+}
+
+TEST_F(PosixPackTest, BlocksOfUpTo64KiBDoSoByDefault) {
+  options_.erase("pack_bytes");
+  const auto small = make_keys(0, 20);
+  ASSERT_TRUE(dump_blocks(*open(flat_layout(65536)), small).ok());
+  EXPECT_LE(files_of(small), 4u);
+  const auto larger = make_keys(20, 20);
+  ASSERT_TRUE(dump_blocks(*open(flat_layout(65537)), larger).ok());
+  EXPECT_EQ(files_of(larger), 20u);
 }
 
 TEST_F(PosixPackTest, AllSizesAndPathsFitTogether) {
@@ -185,7 +195,7 @@ TEST_F(PosixPackTest, WithoutHardLinksEveryBlockGetsAFileOfItsOwn) {
 }
 
 TEST_F(PosixPackTest, AStoreThatWasMadeWithoutKeepsItsFormat) {
-  options_.erase("pack_bytes");
+  options_["pack_bytes"] = int64_t{0};
   ASSERT_TRUE(dump_blocks(*open(), make_keys(0, 2)).ok());
   options_["pack_bytes"] = int64_t{65536};
   const StorePtr store = open();
