@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "base/affinity.h"
+#include "ucm/log.h"
 
 namespace ucm::base {
 
@@ -22,8 +23,9 @@ WorkerGroup::WorkerGroup(std::string name, unsigned threads, std::function<void(
   start_thread();
 }
 
-// The lock is held: the new thread looks for a job when it is let go.
-void WorkerGroup::start_thread() {
+// The lock is held: the new thread looks for a job when it is let go. Whether there is a thread
+// then.
+bool WorkerGroup::start_thread() {
   // Signals belong to the application: ours are blocked in our threads so that Ctrl-C and the
   // engine's handlers run on the engine's own threads.
   sigset_t all;
@@ -33,19 +35,26 @@ void WorkerGroup::start_thread() {
   try {
     threads_.emplace_back([this] { run(); });
     ++idle_;
-  } catch (const std::system_error&) {
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (threads_.empty()) throw;
-    limit_ = static_cast<unsigned>(threads_.size());
-    return;
+    has_thread_.store(true, std::memory_order_release);
+  } catch (const std::system_error& error) {
+    log(LogLevel::warning, "no thread left for %s (%s); raise ulimit -u or pids.max", name_.c_str(),
+        error.what());
+    if (!threads_.empty()) limit_ = static_cast<unsigned>(threads_.size());
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return !threads_.empty();
+}
+
+bool WorkerGroup::ready() {
+  if (has_thread_.load(std::memory_order_acquire)) return true;
+  const std::lock_guard lock(mutex_);
+  return !closed_ && (!threads_.empty() || start_thread());
 }
 
 bool WorkerGroup::submit(Lane lane, Job job) {
   {
     const std::lock_guard lock(mutex_);
-    if (closed_) return false;
+    if (closed_ || (threads_.empty() && !start_thread())) return false;
     lanes_[static_cast<size_t>(lane)].push_back(std::move(job));
     ++queued_;
     if (queued_ > idle_ && threads_.size() < limit_) start_thread();

@@ -69,7 +69,12 @@ class ThreadEngine final : public Engine {
   std::string_view name() const override { return "threads"; }
 
   void submit(std::span<Request> requests) override {
+    const bool ready = threads_->ready();
     for (Request& request : requests) {
+      if (!ready) {
+        if (request.done) request.done({0, EAGAIN});
+        continue;
+      }
       bool taken;
       {
         const std::lock_guard lock(queues_->mutex);

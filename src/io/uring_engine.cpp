@@ -300,6 +300,7 @@ class UringEngine final : public Engine {
     if (!given_up_) delete thread_;
   }
 
+  bool ready() { return thread_->ready(); }
   int start() {
     auto ready = std::make_shared<std::promise<int>>();
     std::future<int> error = ready->get_future();
@@ -368,6 +369,7 @@ std::string setup_failure(int error) {
 
 Result<std::shared_ptr<Engine>> make_uring_engine(const EngineOptions& options) {
   auto engine = std::make_shared<UringEngine>(options);
+  if (!engine->ready()) return make_status(Code::unavailable, "no thread for io_uring");
   if (const int error = engine->start(); error != 0) {
     return make_status(Code::unsupported, "%s", setup_failure(error).c_str());
   }

@@ -173,17 +173,18 @@ void Region::prefault() {
   const auto begin = std::chrono::steady_clock::now();
   const size_t chunks = (bytes_ + kPrefaultChunk - 1) / kPrefaultChunk;
   std::atomic<size_t> next{0};
+  const auto touch = [this, chunks, &next] {
+    for (size_t chunk = next++; chunk < chunks; chunk = next++) {
+      const size_t offset = chunk * kPrefaultChunk;
+      const size_t length = std::min(kPrefaultChunk, bytes_ - offset);
+      // Without memory, or on a kernel before 5.14, pages come when they are first used.
+      if (madvise(data_ + offset, length, MADV_POPULATE_WRITE) != 0) next = chunks;
+    }
+  };
   {
     base::WorkerGroup group("ucm-prefault", prefault_threads(chunks));
     for (unsigned i = 0; i < group.threads(); ++i) {
-      group.submit(base::Lane::normal, [this, chunks, &next] {
-        for (size_t chunk = next++; chunk < chunks; chunk = next++) {
-          const size_t offset = chunk * kPrefaultChunk;
-          const size_t length = std::min(kPrefaultChunk, bytes_ - offset);
-          // Without memory, or on a kernel before 5.14, pages come when they are first used.
-          if (madvise(data_ + offset, length, MADV_POPULATE_WRITE) != 0) next = chunks;
-        }
-      });
+      if (!group.submit(base::Lane::normal, touch)) touch();
     }
   }
   log(LogLevel::info, "memory: %zu MiB prepared in %.1f s", bytes_ >> 20,

@@ -29,6 +29,14 @@ Copier::Copier(std::shared_ptr<Device> device, unsigned threads)
   }
 }
 
+Status Copier::check() {
+  base::WorkerGroup* group = device_->asynchronous() ? nullptr : workers();
+  const bool runs =
+      std::all_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->runs(); });
+  if (runs && (device_->asynchronous() || (group && group->ready()))) return {};
+  return make_status(Code::unavailable, "transport: no thread left to copy with; raise ulimit -u");
+}
+
 bool Copier::submit(Direction direction, CopyJob job) {
   if (device_->asynchronous() && !job.on_host) {
     return (direction == Direction::load ? loads_ : dumps_).push(std::move(job));

@@ -21,10 +21,12 @@ class Copier {
   // `threads` copy host memory; on a device they start with the first job that needs them.
   Copier(std::shared_ptr<Device> device, unsigned threads);
   ~Copier() { close(); }
+  // `unavailable` when the system has no thread left to copy with.
+  Status check();
 
-  // False when the copier is closed: nothing was taken.
+  // False when the copier is closed or has no thread: nothing was taken.
   bool submit(Direction direction, CopyJob job);
-  // Runs `job` on a thread that copies host memory, before dumps. False when the copier is closed.
+  // Runs `job` on a thread that copies host memory, before dumps. False as for `submit`.
   bool run(base::WorkerGroup::Job job);
   // Copies on the calling thread; only where the processor does the copies.
   void copy_here(Direction direction, CopyJob job) { copy_on_host(direction, &job); }

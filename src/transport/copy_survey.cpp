@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <latch>
+#include <system_error>
 #include <thread>
 
 #include "ucm/device.h"
@@ -148,7 +149,12 @@ class Bench {
   Result<double> run_both(const Cut& cut) const {
     std::latch start(2);
     Result<double> load = 0.0;
-    std::thread other([&] { load = run(cut, Direction::load, &start); });
+    std::thread other;
+    try {
+      other = std::thread([&] { load = run(cut, Direction::load, &start); });
+    } catch (const std::system_error&) {
+      return make_status(Code::unavailable, "copy figures: no thread left; raise ulimit -u");
+    }
     const Result<double> dump = run(cut, Direction::dump, &start);
     other.join();
     UCM_TRY(load.status());

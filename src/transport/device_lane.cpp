@@ -1,12 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/device_lane.h"
 
+#include <system_error>
 #include <utility>
 
 #include "base/worker_group.h"
 #include "transport/copy_plan.h"
 
 namespace ucm::transport {
+namespace {
+
+// One that does not run when the system has no thread left.
+template <typename Body>
+std::thread start_lane_thread(Body body) {
+  try {
+    return std::thread(std::move(body));
+  } catch (const std::system_error&) {
+    return {};
+  }
+}
+
+}  // namespace
 
 bool JobQueue::push(CopyJob job) {
   {
@@ -50,12 +64,17 @@ DeviceLane::DeviceLane(std::shared_ptr<Device> device, Direction direction, JobQ
     : device_(std::move(device)),
       direction_(direction),
       queue_(queue),
-      feeder_([this] { feed(); }) {}
+      feeder_(start_lane_thread([this] { feed(); })) {}
 
 void DeviceLane::feed() {
   base::name_this_thread(direction_ == Direction::load ? "ucm-load" : "ucm-dump");
-  const Status opened = open();
-  if (opened.ok()) reaper_ = std::thread([this] { reap(); });
+  Status opened = open();
+  if (opened.ok()) {
+    reaper_ = start_lane_thread([this] { reap(); });
+    if (!reaper_.joinable()) {
+      opened = make_status(Code::unavailable, "transport: no thread left; raise ulimit -u");
+    }
+  }
   while (std::optional<CopyJob> job = queue_->pop()) {
     if (opened.ok()) {
       start(std::move(*job));

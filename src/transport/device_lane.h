@@ -71,7 +71,11 @@ class CopyEnd {
 class DeviceLane {
  public:
   DeviceLane(std::shared_ptr<Device> device, Direction direction, JobQueue* queue);
-  ~DeviceLane() { feeder_.join(); }
+  ~DeviceLane() {
+    if (feeder_.joinable()) feeder_.join();
+  }
+  // False: there was no thread for it.
+  bool runs() const { return feeder_.joinable(); }
 
  private:
   // Jobs on the stream at once.

@@ -32,6 +32,7 @@ class LayerwiseCopier final : public PageCopier {
  public:
   LayerwiseCopier(std::shared_ptr<Device> device, PageGeometry geometry, unsigned threads)
       : geometry_(std::move(geometry)), copier_(std::move(device), threads) {}
+  Status check() { return copier_.check(); }
 
   TaskPtr copy(Direction direction, std::span<const int64_t> slots, std::span<const int32_t> pages,
                uint32_t first_layer, uint32_t layers, uintptr_t event) override {
@@ -122,8 +123,10 @@ Result<std::unique_ptr<PageCopier>> PageCopier::make(std::shared_ptr<Device> dev
   if (!device || threads == 0) {
     return make_status(Code::invalid_argument, "page copies: a device and a thread are needed");
   }
-  return std::unique_ptr<PageCopier>(
-      new transport::LayerwiseCopier(std::move(device), std::move(geometry), threads));
+  auto copier =
+      std::make_unique<transport::LayerwiseCopier>(std::move(device), std::move(geometry), threads);
+  UCM_TRY(copier->check());
+  return std::unique_ptr<PageCopier>(std::move(copier));
 }
 
 }  // namespace ucm

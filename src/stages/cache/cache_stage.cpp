@@ -214,12 +214,18 @@ Result<StorePtr> make_cache(StageContext context) {
     }
     parts.shadow = shadow;
     parts.copier = std::make_unique<transport::Copier>(context.device, options.copy_threads);
+    UCM_TRY(parts.copier->check());
     parts.metrics = metrics;
     parts.next = context.next.get();
     parts.retain = options.retain;
     parts.timeout = options.timeout;
     flow = std::make_shared<CacheFlow>(std::move(parts));
-    if (shared) watch = std::make_unique<CacheWatch>(flow);
+    if (shared) {
+      watch = std::make_unique<CacheWatch>(flow);
+      if (!watch->runs()) {
+        return make_status(Code::unavailable, "cache: no thread left; raise ulimit -u");
+      }
+    }
   } else if (options.share) {
     views = std::make_unique<PoolViews>(options.unique_id, options.pin_limit);
   }

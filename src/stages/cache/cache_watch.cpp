@@ -12,7 +12,7 @@ constexpr std::chrono::microseconds kGather{300};
 }  // namespace
 
 CacheWatch::CacheWatch(std::shared_ptr<CacheFlow> flow) : flow_(std::move(flow)) {
-  thread_.submit(base::Lane::normal, [watched = flow_] {
+  runs_ = thread_.submit(base::Lane::normal, [watched = flow_] {
     while (watched->wait_until_waiting()) {
       // Read before the look: what changes after it ends the sleep at once.
       const uint32_t seen = watched->event().now();

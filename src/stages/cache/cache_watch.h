@@ -15,10 +15,13 @@ class CacheWatch {
  public:
   explicit CacheWatch(std::shared_ptr<CacheFlow> flow);
   ~CacheWatch();
+  // False: there was no thread for it.
+  bool runs() const { return runs_; }
 
  private:
   const std::shared_ptr<CacheFlow> flow_;
   base::WorkerGroup thread_{"ucm-share", 1};
+  bool runs_ = false;
 };
 
 }  // namespace ucm::stages::cache

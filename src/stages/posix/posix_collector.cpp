@@ -278,7 +278,7 @@ Collector::Collector(const PosixOptions& options, std::shared_ptr<BlockSet> bloc
     : state_(std::make_shared<State>(options, std::move(blocks), std::move(metrics))),
       crew_("ucm-posix-gc", 1) {
   const std::shared_ptr<State> state = state_;
-  crew_.submit(base::Lane::normal, [state] { run(state); });
+  runs_ = crew_.submit(base::Lane::normal, [state] { run(state); });
 }
 
 QuotaRoom* Collector::room() { return &state_->room; }

@@ -24,6 +24,8 @@ class Collector {
             std::shared_ptr<StageMetrics> metrics);
   ~Collector() { close(); }
 
+  // False: there was no thread for it.
+  bool runs() const { return runs_; }
   // This process has written so many bytes; enough of them start a pass.
   void wrote(uint64_t bytes);
   // A write found no room on the disk: starts a pass.
@@ -40,6 +42,7 @@ class Collector {
 
   const std::shared_ptr<State> state_;
   WorkerCrew crew_;
+  bool runs_ = false;
 };
 
 }  // namespace ucm::posix

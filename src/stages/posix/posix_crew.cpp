@@ -14,6 +14,11 @@ struct WorkerCrew::State {
   State(std::string crew_name, unsigned threads)
       : name(std::move(crew_name)), group(name, threads) {}
 
+  void end_job() {
+    const std::lock_guard lock(mutex);
+    if (--open_jobs == 0) idle.notify_all();
+  }
+
   const std::string name;
   mutable std::mutex mutex;
   std::condition_variable idle;
@@ -33,14 +38,17 @@ bool WorkerCrew::submit(base::Lane lane, base::WorkerGroup::Job job) {
     ++state->open_jobs;
   }
   // The state outlives its threads, so a bare pointer is enough.
-  return state->group.submit(lane, [state, job = std::move(job)]() mutable {
+  const bool taken = state->group.submit(lane, [state, job = std::move(job)]() mutable {
     job();
     // What the job owns goes before the count: an idle crew keeps nothing alive.
     job = nullptr;
-    const std::lock_guard lock(state->mutex);
-    if (--state->open_jobs == 0) state->idle.notify_all();
+    state->end_job();
   });
+  if (!taken) state->end_job();
+  return taken;
 }
+
+bool WorkerCrew::ready() { return state_->group.ready(); }
 
 size_t WorkerCrew::open_jobs() const {
   const std::lock_guard lock(state_->mutex);

@@ -17,8 +17,10 @@ class WorkerCrew {
   WorkerCrew(const std::string& name, unsigned threads);
   ~WorkerCrew() { close(std::chrono::nanoseconds::zero()); }
 
-  // False after `close`: the job is dropped. Jobs must not throw.
+  // False after `close` and without a thread: the job is dropped. Jobs must not throw.
   bool submit(base::Lane lane, base::WorkerGroup::Job job);
+  // Whether there is a thread.
+  bool ready();
   // Jobs submitted and not ended.
   size_t open_jobs() const;
   // Idempotent. Refuses jobs from now on.

@@ -51,6 +51,10 @@ PosixEngine::PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> 
   if (!blocks_->layout().empty()) buffers_.reserve(options.io_threads);
 }
 
+bool PosixEngine::ready() {
+  return watch_.runs() && crew_.ready() && (!collector_ || collector_->runs());
+}
+
 Status PosixEngine::check_open() const {
   if (closed_.load()) return closed_status();
   if (stuck_.load() < static_cast<int64_t>(options_.io_threads)) return {};

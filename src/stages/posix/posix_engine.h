@@ -28,6 +28,8 @@ class PosixEngine : public std::enable_shared_from_this<PosixEngine> {
   PosixEngine(const PosixOptions& options, std::shared_ptr<BlockSet> blocks, bool read_only,
               std::shared_ptr<StageMetrics> metrics, std::unique_ptr<CapacityShadow> shadow);
 
+  // Whether it has the threads it can not do without.
+  bool ready();
   Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present);
   Result<size_t> lookup_prefix(std::span<const BlockKey> keys);
   Status remove(std::span<const BlockKey> keys);

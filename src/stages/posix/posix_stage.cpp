@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <array>
-#include <system_error>
 
 #include "stages/posix/posix_engine.h"
 #include "stages/posix/posix_inspect.h"
@@ -130,16 +129,15 @@ Result<StorePtr> make_posix_stage(StageContext context) {
   metrics->capacity_bytes().set(
       static_cast<int64_t>(options.capacity_bytes * options.roots.size()));
   auto shadow = make_shadow(options, context.layout, context.metrics.get());
-  try {
-    auto engine = std::make_shared<posix::PosixEngine>(
-        options, std::move(blocks), context.read_only, metrics, std::move(shadow));
-    return StorePtr(std::make_unique<PosixStage>(context.layout, context.read_only, metrics,
-                                                 std::move(engine)));
-  } catch (const std::system_error& error) {
+  auto engine = std::make_shared<posix::PosixEngine>(options, std::move(blocks), context.read_only,
+                                                     metrics, std::move(shadow));
+  if (!engine->ready()) {
+    engine->close();
     return make_status(Code::unavailable,
-                       "posix: no more threads (%s); lower io_threads or raise ulimit -u",
-                       error.what());
+                       "posix: no more threads; lower io_threads or raise ulimit -u");
   }
+  return StorePtr(
+      std::make_unique<PosixStage>(context.layout, context.read_only, metrics, std::move(engine)));
 }
 
 }  // namespace

@@ -103,9 +103,9 @@ void Transfer::report(uint32_t row, const Status& status) {
 }
 
 DeadlineWatch::DeadlineWatch(std::atomic<int64_t>* stuck)
-    : stuck_(stuck), thread_("ucm-posix-time", 1) {
-  thread_.submit(base::Lane::normal, [this] { run(); });
-}
+    : stuck_(stuck),
+      thread_("ucm-posix-time", 1),
+      runs_(thread_.submit(base::Lane::normal, [this] { run(); })) {}
 
 void DeadlineWatch::add(TransferPtr transfer) {
   {

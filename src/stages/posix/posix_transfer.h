@@ -91,6 +91,8 @@ class DeadlineWatch {
   explicit DeadlineWatch(std::atomic<int64_t>* stuck);
   ~DeadlineWatch() { close(); }
 
+  // False: there was no thread for it.
+  bool runs() const { return runs_; }
   void add(TransferPtr transfer);
   // Waits for all transfers, at most until the last deadline, then stops the thread.
   void close();
@@ -104,7 +106,8 @@ class DeadlineWatch {
   std::condition_variable changed_;
   std::deque<TransferPtr> transfers_;
   bool closed_ = false;
-  base::WorkerGroup thread_;  // last: it uses everything above
+  base::WorkerGroup thread_;  // it uses everything above
+  const bool runs_;
 };
 
 }  // namespace ucm::posix
