@@ -97,6 +97,9 @@ class InternalError(UcmError, RuntimeError):
     code = "internal"
 
 
+_LONGEST_TEXT = 1000
+
+
 class ConfigError(InvalidArgument):
     """A configuration that can not be used.
 
@@ -118,7 +121,10 @@ class ConfigError(InvalidArgument):
         nearest: str | None = None,
     ) -> None:
         where = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
-        super().__init__(where + str(message))
+        text = str(message)
+        if len(text) > _LONGEST_TEXT:  # a value that nobody wants to read
+            text = f"{text[: _LONGEST_TEXT // 2]} ... {text[-_LONGEST_TEXT // 4 :]}"
+        super().__init__(where + text)
         self.file = file
         self.line = line
         self.key = key

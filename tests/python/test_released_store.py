@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import started
 
 from ucm.errors import ConfigError, InvalidArgument, NoSpace, NotFound, UcmError
 from ucm.store.pipeline.connector import UcmPipelineStore
@@ -325,7 +326,7 @@ while True:
 
 
 def child(pipeline: str, root: Path) -> subprocess.Popen:
-    process = subprocess.Popen(
+    process = started(
         [sys.executable, "-c", CHILD, pipeline, str(root)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline().strip() == "ready"

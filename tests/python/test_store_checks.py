@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from small_stores import settings
@@ -263,6 +265,56 @@ def test_a_read_only_store_loads_and_refuses_dumps(make_store, tmp_path):
     assert (back == data).all()
     with pytest.raises(Unsupported):
         reader.wait(reader.dump([b"b"], 0, data))
+
+
+def far(size):
+    """A tensor that says that it lies on a device."""
+
+    class Far:
+        __cuda_array_interface__ = {  # noqa: RUF012
+            "data": (1 << 40, False),
+            "shape": (size,),
+            "typestr": "|u1",
+            "strides": None,
+        }
+
+    return Far()
+
+
+@pytest.mark.parametrize("pipeline", ["Cache|Posix", "Cache|Disk"])
+@pytest.mark.parametrize(
+    ("method", "args", "more"),
+    [
+        ("dump", ([b"a", b"b"], 0, [np.zeros(99, np.uint8), np.zeros(98, np.uint8)]), {}),
+        ("dump", ([b"a", b"b"], 0, [[np.zeros(9, np.uint8)] * 2, [np.zeros(9, np.uint8)]]), {}),
+        ("dump", ([b"a"], 0, far(99)), {}),
+        ("dump", ([b"a"], 0, [np.zeros(99, np.uint8), far(99)]), {}),
+        ("dump", ([b"a"], 1, np.zeros(99, np.uint8)), {}),
+        ("dump", ([b"a"], 0, np.zeros(99, np.uint8), "x"), {}),
+        ("dump", ([b"a"], 0, np.zeros(99, np.uint8), -1), {}),
+        ("dump", ([b"a"], 0, np.zeros(99, np.uint8)), {"read_only": True}),
+        ("load", ([b"a"], 0, b"read-only memory"), {}),
+        ("load", ([b"a"], 0, [bytearray(99), bytearray()]), {}),
+        ("dump_data", ([b"a"], 0, [[1, 2]]), {"more": {"block_bytes": 400}}),
+        ("dump_data", ([b"a"], 3, [[1]]), {"more": {"block_bytes": 400}}),
+        ("dump_data", ([], 0, []), {"more": {"block_bytes": 400}}),
+    ],
+    ids=range(13),
+)
+def test_a_first_call_that_moves_nothing_leaves_the_sizes_open(
+    make_store, pipeline, method, args, more
+):
+    store = make_store(pipeline, **more)
+    ids, shards, memory, *event = args
+    with contextlib.suppress(InvalidArgument, Unsupported):
+        task = getattr(store, method)(ids, shards, memory, event=event[0] if event else 0)
+        assert not ids and task.done
+    assert store.sizes is None
+    if not more.get("read_only"):
+        data, back = np.full(400, 7, np.uint8), np.zeros(400, np.uint8)
+        store.wait(store.dump([b"a"], 0, data))
+        store.wait(store.load([b"a"], 0, back))
+        assert (back == data).all()
 
 
 def test_blocks_are_removed_before_their_size_is_known(make_store):

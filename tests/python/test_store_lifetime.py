@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import array
 import copy
 import pickle
 import subprocess
 import sys
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ import pytest
 from small_stores import DURABLE, PIPELINES, settings
 
 from ucm.errors import InvalidArgument
+from ucm.faults import FaultRule, Operation, disturbed
+from ucm.store.store import Store
 
 _BYTES = 64 << 20  # the memory of such an array goes back to the system when the array does
 _BEGIN = f"""
@@ -56,6 +61,56 @@ print("alive")
         tmp_path,
     )
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+def delayed(operation: Operation) -> Any:
+    """Storage that takes so long that a caller can do something meanwhile."""
+    return disturbed(FaultRule(operation, delay_ms=300))
+
+
+@pytest.mark.parametrize("pipeline", ["Cache|Posix", "Posix", "Disk"])
+def test_a_buffer_can_not_be_resized_while_it_is_moved(
+    make_store: Callable[..., Store], pipeline: str
+) -> None:
+    store = make_store(pipeline)
+    source, target = bytearray(b"x" * 4096), bytearray(4096)
+    numbers = array.array("Q", range(512))
+    store.wait(store.dump([b"a"], 0, source))
+    store.wait(store.dump([b"b"], 0, numbers))
+    if pipeline.startswith("Cache"):
+        store.close()
+        store = make_store(pipeline)
+    with delayed(Operation.read):
+        task = store.load([b"a"], 0, target)
+        with pytest.raises(BufferError):
+            target.clear()
+        other = store.load([b"b"], 0, numbers)
+        with pytest.raises(BufferError):
+            numbers.pop()
+        task.wait()
+        other.wait()
+    assert target == source
+    target.clear()
+    numbers.pop()
+
+
+@pytest.mark.parametrize("wrong", ["soon", [1]])
+def test_a_list_that_is_emptied_meanwhile_and_a_wrong_wait_do_not_free_its_tensors(
+    make_store: Callable[..., Store], wrong: Any
+) -> None:
+    make_store("Cache|Posix").dump([b"a"], 0, np.ones(4096, np.uint8)).wait()
+    store = make_store("Cache|Posix")
+    tensors = [np.zeros(4096, np.uint8)]
+    there = weakref.ref(tensors[0])
+    with delayed(Operation.read):
+        task = store.load([b"a"], 0, tensors)
+        tensors.clear()
+        with pytest.raises(TypeError):
+            task.wait(wrong)
+        assert not task.done
+        assert there() is not None
+        task.wait()
+    assert there() is None
 
 
 @pytest.mark.parametrize("pipeline", DURABLE)

@@ -105,7 +105,7 @@ def test_a_call_moves_host_or_device_memory_but_not_both():
     far = Memory(8192, 8, "cuda", 0, True)
     shards = np.zeros(1, dtype=np.uint32)
     sizes = Sizes((8, 8), 1)
-    assert tensor_rows(shards, [[host, host]], sizes, "cuda", None).on_host
-    assert not tensor_rows(shards, [[far, far]], sizes, "cuda", None).on_host
+    assert tensor_rows(shards, [[host, host]], sizes, "cuda").on_host
+    assert not tensor_rows(shards, [[far, far]], sizes, "cuda").on_host
     with pytest.raises(InvalidArgument, match="in separate calls"):
-        tensor_rows(shards, [[host, far]], sizes, "cuda", None)
+        tensor_rows(shards, [[host, far]], sizes, "cuda")

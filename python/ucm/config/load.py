@@ -101,7 +101,8 @@ def _unwrap(document: Document) -> Document:
     values = document.values
     if "kind" not in values or "apiVersion" not in values:
         return document
-    inner = (values.get("data") or {}).get("ucm_config.yaml")
+    entries = values.get("data")
+    inner = entries.get("ucm_config.yaml") if isinstance(entries, dict) else None
     if values["kind"] == "ConfigMap" and isinstance(inner, str):
         return read_yaml(inner, f"{document.origin.file}[ucm_config.yaml]")
     raise document.origin.error(
@@ -155,7 +156,7 @@ def _connector_section(
     values: dict[str, Any], form: str, layer: _Layer, origin: Origin
 ) -> tuple[dict[str, Any], KeyPath]:
     if form == "ucm_connector_config":
-        return values[form] or {}, (form,)
+        return {} if values[form] is None else values[form], (form,)
     connectors = values[form]
     example = "[{ucm_connector_name: UcmPipelineStore, ucm_connector_config: {...}}]"
     if not isinstance(connectors, list) or len(connectors) != 1:
@@ -186,7 +187,7 @@ def _connector_section(
         if known[name]:
             layer.connector[known[name]] = _text(value, name, origin)
         else:
-            section, path = value or {}, (form, 0, name)
+            section, path = {} if value is None else value, (form, 0, name)
     if "ucm_connector_name" not in layer.connector:
         raise origin.error(f"`ucm_connectors`: ucm_connector_name is missing: {example}", path)
     if section is None:

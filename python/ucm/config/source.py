@@ -11,6 +11,8 @@ import yaml
 from ucm.errors import ConfigError
 
 KeyPath = tuple[Any, ...]
+_MOST_VALUES = 100_000
+_MOST_LEVELS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,8 @@ def read_yaml(text: str, file: str | None = None) -> Document:
     origin = Origin(file)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError as error:
+        raise ConfigError(f"nested deeper than {_MOST_LEVELS} levels", file=file) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -86,6 +90,7 @@ def read_yaml(text: str, file: str | None = None) -> Document:
         raise ConfigError(
             "a mapping `key: value` is expected at the top", file=file, line=_line(node)
         )
+    _weigh(node, file, {})
     document = Document({}, origin)
     document.values = _mapping(node, (), document)
     return document
@@ -95,9 +100,46 @@ def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
+def _weigh(
+    node: yaml.Node, file: str | None, known: dict[int, tuple[int, int] | None]
+) -> tuple[int, int]:
+    """How many values a node stands for, and how deep they are nested; both are limited.
+
+    An alias is one word that stands for everything below its anchor, which may be aliases again.
+
+    Raises:
+        ConfigError: There are too many, or an alias stands within its own anchor.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1, 0
+    if id(node) in known:
+        weight = known[id(node)]
+        if weight is None:
+            raise ConfigError("an alias stands within its own anchor", file=file, line=_line(node))
+        return weight
+    known[id(node)] = None
+    inner = [each for entry in node.value for each in (entry if type(entry) is tuple else (entry,))]
+    weights = [_weigh(each, file, known) for each in inner]
+    values = 1 + sum(weight for weight, _ in weights)
+    levels = 1 + max((level for _, level in weights), default=0)
+    for count, most, what in (
+        (values, _MOST_VALUES, "more than {} values, with those that aliases stand for"),
+        (levels, _MOST_LEVELS, "nested deeper than {} levels"),
+    ):
+        if count > most:
+            raise ConfigError(what.format(most), file=file, line=_line(node))
+    known[id(node)] = values, levels
+    return values, levels
+
+
 def _mapping(node: yaml.MappingNode, path: KeyPath, document: Document) -> dict[str, Any]:
     loader = yaml.SafeLoader("")
-    loader.flatten_mapping(node)
+    try:
+        loader.flatten_mapping(node)
+    except yaml.YAMLError as error:
+        raise document.origin.error(
+            f"`<<` on line {_line(node)}: a mapping, or a list of mappings, is expected", path
+        ) from error
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = _value(key_node, path, document)
@@ -129,5 +171,6 @@ def _value(node: yaml.Node, path: KeyPath, document: Document) -> Any:
         return values
     try:
         return yaml.SafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        # What a tag promises, `!!timestamp` and the like, the text may not keep.
         raise document.origin.error(f"can not be read: {node.value!r}", path) from error

@@ -203,7 +203,7 @@ def memory_table(table: list[list[Any]], *, filled: bool) -> list[list[Memory]]:
 
 
 def tensor_rows(
-    shards: int | np.ndarray, memories: list[list[Memory]], sizes: Sizes, platform: str, keep: Any
+    shards: int | np.ndarray, memories: list[list[Memory]], sizes: Sizes, platform: str
 ) -> Rows:
     """Rows from described tensors.
 
@@ -212,7 +212,6 @@ def tensor_rows(
         memories: Memory of each tensor.
         sizes: The layout.
         platform: Whose memory the store was opened for.
-        keep: The tensors.
 
     Raises:
         InvalidArgument: Number, size or device of a tensor does not fit.
@@ -234,7 +233,7 @@ def tensor_rows(
             if memory.device not in devices:
                 raise _foreign(memory, platform, f"piece {j} of row {i}")
     addresses = [[memory.address for memory in row] for row in memories]
-    return Rows(shards, np.array(addresses, dtype=np.uint64), keep, _all_on_host(memories))
+    return Rows(shards, np.array(addresses, dtype=np.uint64), memories, _all_on_host(memories))
 
 
 def _all_on_host(memories: list[list[Memory]]) -> bool:

@@ -392,17 +392,22 @@ class Store:
                 _LOG.debug("block sizes are known: %s", sizes)
             return self._sizes or sizes
 
-    def _refuse_transfers(self) -> None:
-        raise InvalidArgument(
-            "device_id is -1: this store answers lookups only; open one with device_id 0 or "
-            "more (or without device_id) to load and dump"
-        )
+    def _refuse_transfers(self, kind: str, event: Any) -> None:
+        """Refuses calls that can not be right, before the first of them decides the sizes."""
+        if (type(event) is not int and not isinstance(event, np.integer)) or event < 0:
+            raise InvalidArgument(f"event is the handle of an event, or 0, not {event!r}")
+        if self._read_only and kind == "dump":
+            raise Unsupported("this store was opened read-only; open it for writing to dump")
+        if self._lookup_only:
+            raise InvalidArgument(
+                "device_id is -1: this store answers lookups only; open one with device_id 0 or "
+                "more (or without device_id) to load and dump"
+            )
 
     def _move_tensors(
         self, kind: str, ids: Any, shard_index: Any, tensors: Any, event: int
     ) -> Task:
-        if self._lookup_only:
-            self._refuse_transfers()
+        self._refuse_transfers(kind, event)
         keys = _pack(ids)
         count = len(keys) // KEY_BYTES
         shards = shards_of(count, shard_index)
@@ -411,28 +416,29 @@ class Store:
         if not count:
             return Task(None, kind, 0, self._timeout_s)
         sizes = self._sizes or self._infer(memories, shards)
-        rows = tensor_rows(shards, memories, sizes, self._platform, tensors)
+        rows = tensor_rows(shards, memories, sizes, self._platform)
         return self._transfer(kind, keys, rows, event, table)
 
     def _infer(self, memories: Any, shards: int | np.ndarray) -> Sizes:
+        """The sizes of the first call's tensors, once nothing about them is to be refused."""
         sizes = infer_sizes(memories, self.config.block_bytes)
         if highest_shard(shards) >= sizes.shards:
             raise InvalidArgument(
                 f"shard {highest_shard(shards)} of a block whose size is not known: give the bytes "
                 "of a whole block as block_bytes"
             )
+        tensor_rows(shards, memories, sizes, choose_platform(self.config)[0])
         return self._settle(sizes)
 
     def _move_addresses(
         self, kind: str, ids: Any, shard_index: Any, addrs: Any, event: int
     ) -> Task:
-        if self._lookup_only:
-            self._refuse_transfers()
+        self._refuse_transfers(kind, event)
         keys = _pack(ids)
         count = len(keys) // KEY_BYTES
         sizes = self._sizes
         if sizes is None and self.config.block_bytes is not None:
-            sizes = self._settle(Sizes((self.config.block_bytes,), 1))
+            sizes = Sizes((self.config.block_bytes,), 1)
         if sizes is None:
             raise InvalidArgument(
                 "addresses say nothing about sizes: give layout=([bytes of each piece], shards), "
@@ -441,6 +447,8 @@ class Store:
         rows = address_rows(count, shard_index, addrs, sizes)
         if not count:
             return Task(None, kind, 0, self._timeout_s)
+        if self._sizes is None and self._settle(sizes) != sizes:  # another thread was first
+            rows = address_rows(count, shard_index, addrs, self._sizes or sizes)
         return self._transfer(kind, keys, rows, event, None)
 
     def _transfer(self, kind: str, keys: bytes, rows: Rows, event: int, table: Any) -> Task:

@@ -6,8 +6,6 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from ucm.errors import Timeout
-
 _numbers = itertools.count(1)
 
 
@@ -75,10 +73,9 @@ class Task:
         if self._native is not None:
             try:
                 self._native.wait(self._timeout_s if timeout_s is None else timeout_s)
-            except Timeout:
-                raise
-            except Exception:
-                self._keep = None
+            except Exception:  # it may have been the call that was wrong
+                if self._native.done:
+                    self._keep = None
                 raise
         self._keep = None
 

@@ -16,13 +16,17 @@ Where = str | tuple[int, int]
 
 
 class Memory(NamedTuple):
-    """A contiguous piece of memory: address, bytes, whose it is, and whether it may be written."""
+    """A contiguous piece of memory: address, bytes, whose it is, and whether it may be written.
+
+    It is there as long as `owner` is: a view that also keeps a bytearray from being resized.
+    """
 
     address: int
     nbytes: int
     device: str
     device_index: int
     writable: bool
+    owner: Any = None
 
 
 def memory_of(tensor: Any, where: Where) -> Memory:
@@ -64,7 +68,7 @@ def _numpy(array: np.ndarray, where: Where) -> Memory:
     if not flags.c_contiguous:
         raise _scattered(where, array.shape, array.strides, "numpy.ascontiguousarray(x)")
     address = array.__array_interface__["data"][0]
-    return _checked(Memory(address, array.nbytes, "cpu", 0, flags.writeable), where)
+    return _checked(Memory(address, array.nbytes, "cpu", 0, flags.writeable, array), where)
 
 
 def _torch(tensor: Any, where: Where) -> Memory:
@@ -73,8 +77,8 @@ def _torch(tensor: Any, where: Where) -> Memory:
     device = getattr(tensor, "device", None)
     kind = getattr(device, "type", "cpu")
     nbytes = tensor.numel() * tensor.element_size()
-    memory = Memory(int(tensor.data_ptr()), nbytes, kind, getattr(device, "index", None) or 0, True)
-    return _checked(memory, where)
+    index = getattr(device, "index", None) or 0
+    return _checked(Memory(int(tensor.data_ptr()), nbytes, kind, index, True, tensor), where)
 
 
 def _cuda_array(tensor: Any, where: Where) -> Memory:
@@ -88,7 +92,7 @@ def _cuda_array(tensor: Any, where: Where) -> Memory:
         if size > 1 and stride != expected:
             raise _scattered(where, shape, tuple(strides), "a contiguous copy")
         expected *= size
-    return _checked(Memory(int(address), nbytes, "cuda", 0, not read_only), where)
+    return _checked(Memory(int(address), nbytes, "cuda", 0, not read_only, tensor), where)
 
 
 def _dlpack(tensor: Any, where: Where) -> Memory:

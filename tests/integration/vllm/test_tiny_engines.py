@@ -18,6 +18,7 @@ from typing import Any
 import damage
 import models
 import pytest
+from processes import started
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -158,7 +159,7 @@ class Server:
             "kv_connector_extra_config": keys,
         }
         self.log = folder / "serve.log"
-        self.process = subprocess.Popen(
+        self.process = started(
             [
                 str(Path(sys.executable).parent / "vllm"),
                 "serve",

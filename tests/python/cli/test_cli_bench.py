@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli_runs import ucm, ucm_json
+from processes import started
 
 from ucm.errors import Unavailable
 from ucm.store.store import Store
@@ -97,7 +98,7 @@ def test_a_signal_ends_it_quickly_and_leaves_nothing(tmp_path, number):
     words = ["bench", "store", "--pipeline", "Cache|Disk", "--size", "64KiB", "--count", "64"]
     words += ["--rounds", "100000", "--path", str(tmp_path)]
     code = "from ucm.cli.main import main; main()"
-    run = subprocess.Popen(
+    run = started(
         [sys.executable, "-c", code, *words],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,

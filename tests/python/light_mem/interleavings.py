@@ -24,7 +24,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from page_contents import ABORTED, FINISHED, bytes_of, fill, finish, keys_of
+from processes import forked
 
 from light_mem import PyLocalCacheService
 
@@ -141,7 +145,7 @@ def child(file: str, number: int, seed: int, must: list[tuple[int, int]], report
 def live(file: str, number: int, seed: int, must: list[tuple[int, int]]) -> list[list[str]]:
     """Runs a process, kills it somewhere, and answers the lines it wrote."""
     reader, writer = os.pipe()
-    process = os.fork()
+    process = forked()
     if process == 0:
         os.close(reader)
         child(file, number, seed, must, writer)

@@ -32,6 +32,7 @@ from page_contents import (
     write,
     wrong_pages,
 )
+from processes import started
 
 from light_mem import PyLocalCacheService
 
@@ -197,9 +198,7 @@ time.sleep(60)
 
 def test_everything_that_was_ready_is_there_after_kill_9(make: Make, tmp_path: Path) -> None:
     arguments = [str(tmp_path / "cache_file"), str(Path(__file__).parent)]
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, *arguments], stdout=subprocess.PIPE
-    ) as process:
+    with started([sys.executable, "-c", KILLED, *arguments], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         os.kill(process.pid, signal.SIGKILL)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import started
 
 from ucm.errors import InvalidArgument, NotFound, Unavailable
 from ucm.integration.lightllm.client import PageClient, attach_pages, create_pages, packed
@@ -202,7 +203,7 @@ def test_processes_may_be_killed_at_any_point_and_the_others_go_on() -> None:
     client.use(create_pages(name, 400), 64)
     for round_ in range(3):
         number = 1000 * (round_ + 1)
-        child = subprocess.Popen(
+        child = started(
             [sys.executable, "-c", CHILD, name, str(number)], stdout=subprocess.PIPE, text=True
         )
         assert child.stdout is not None and child.stdout.readline() == "begun\n"
