@@ -180,8 +180,11 @@ compile_only() {
     done
 }
 
-# The simulation defines what the headers declare: a prototype that drifted does not compile.
+# The simulation defines what the headers declare: a prototype that drifted does not compile. The declarations that stand
+# in for CUDA's where there is no toolkit must do for the same sources.
 check_vendor_headers() {
+    compile_only tests/cpp/sim/include/cuda \
+        platforms/cuda/cuda_device.cpp tests/cpp/sim/cuda_entry.cpp tests/cpp/sim/cuda_kernel_on_host.cpp
     cuda=$UCM_CACHE/vendors/cuda/nvidia
     compile_only "$cuda/cuda_runtime/include:$cuda/cuda_nvcc/include" \
         platforms/cuda/cuda_device.cpp tests/cpp/sim/cuda_entry.cpp tests/cpp/device_contract/cuda_side.cpp

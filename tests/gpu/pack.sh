@@ -20,6 +20,6 @@ cp "$library" "$(dirname "$library")/libgtest_main.a" "$out/prefix/lib/"
 python3 -m pip download -q --no-deps --only-binary=:all: --python-version "$version" --implementation cp \
     --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 -d "$out/wheels" \
     nanobind scikit-build-core packaging pathspec click rich pygments markdown-it-py mdurl prometheus_client pyyaml \
-    pytest pluggy iniconfig pytest-timeout cmake ninja
+    pytest pluggy iniconfig pytest-timeout cmake ninja pkgconf
 du -sh "$out"
 echo "carry the folder $out beside the tree; there: tests/gpu/run.sh RESULTS_FOLDER"
