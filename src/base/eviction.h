@@ -24,6 +24,8 @@ class EvictionPolicy {
   // `fingerprint` is mix(key): policies with ghosts recognise what came back by it.
   virtual void insert(uint32_t slot, uint64_t fingerprint) = 0;
   virtual void touch(uint32_t slot) = 0;
+  // No further use: of slots whose last use was the same one, those told later count as used later.
+  virtual void renew(uint32_t slot) = 0;
   // The slot was freed by somebody else (removed, damaged). Unknown slots are ignored.
   virtual void erase(uint32_t slot) = 0;
   // The next victim for which `evictable` says yes; it is forgotten by the policy. None: empty.

@@ -16,6 +16,7 @@ class AutoPolicy : public EvictionPolicy {
   AutoPolicy(uint32_t capacity, StateArena& arena, FingerprintOf owner = {});
   void insert(uint32_t slot, uint64_t fingerprint) override;
   void touch(uint32_t slot) override;
+  void renew(uint32_t slot) override { slots_.renew(slot); }
   void erase(uint32_t slot) override;
   std::optional<uint32_t> evict(const std::function<bool(uint32_t)>& evictable) override;
 

@@ -15,6 +15,7 @@ class LruPolicy : public EvictionPolicy {
       : lists_(capacity, 1, arena) {}
   void insert(uint32_t slot, uint64_t fingerprint) override;
   void touch(uint32_t slot) override;
+  void renew(uint32_t slot) override { touch(slot); }
   void erase(uint32_t slot) override;
   std::optional<uint32_t> evict(const std::function<bool(uint32_t)>& evictable) override;
 

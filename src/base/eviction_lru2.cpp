@@ -59,15 +59,19 @@ void Lru2Policy::insert(uint32_t slot, uint64_t fingerprint) {
 void Lru2Policy::touch(uint32_t slot) {
   if (!known(slot)) return;
   tick();
-  const bool same_use = recent(slot);
-  // Of two uses the earlier one counts, and it is the same as before.
-  if (same_use && order() == Order::two_uses && place_of(slot) == kByEpoch) {
-    set_used(slot);
-    return;
-  }
+  if (recent(slot)) return renew(slot);
   unlink(slot);
-  if (!same_use) set_earlier(slot, stamp(last_use(slot) / unit_));
+  set_earlier(slot, stamp(last_use(slot) / unit_));
   set_used(slot);
+  link(slot, order() == Order::last_use ? kByUse : by_uses(slot), true);
+}
+
+void Lru2Policy::renew(uint32_t slot) {
+  if (!known(slot)) return;
+  set_used(slot);
+  // Of two uses the earlier one counts, and it is the same as before.
+  if (order() == Order::two_uses && place_of(slot) == kByEpoch) return;
+  unlink(slot);
   link(slot, order() == Order::last_use ? kByUse : by_uses(slot), true);
 }
 

@@ -20,6 +20,7 @@ class Lru2Policy : public EvictionPolicy {
   Lru2Policy(uint32_t capacity, StateArena& arena, FingerprintOf owner = {});
   void insert(uint32_t slot, uint64_t fingerprint) override;
   void touch(uint32_t slot) override;
+  void renew(uint32_t slot) override;
   void erase(uint32_t slot) override;
   std::optional<uint32_t> evict(const std::function<bool(uint32_t)>& evictable) override;
 

@@ -27,6 +27,10 @@ void TwoQueues::move(uint16_t queue, uint32_t slot) {
   lists_.push_newest(queue, slot);
 }
 
+void TwoQueues::renew(uint32_t slot) {
+  if (holds(slot)) move(static_cast<uint16_t>(queue_[slot] - 1), slot);
+}
+
 void TwoQueues::erase(uint32_t slot) {
   if (!holds(slot)) return;
   lists_.remove(static_cast<uint16_t>(queue_[slot] - 1), slot);

@@ -31,6 +31,8 @@ class TwoQueues {
   void push(uint16_t queue, uint32_t slot, uint32_t fingerprint);
   // To the newest end of the queue.
   void move(uint16_t queue, uint32_t slot);
+  // The same in the queue it is in, if any.
+  void renew(uint32_t slot);
   void erase(uint32_t slot);
   // The slot is a victim.
   void leave(uint32_t slot, bool remembered);

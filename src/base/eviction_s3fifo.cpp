@@ -22,6 +22,11 @@ void S3FifoPolicy::touch(uint32_t slot) {
   if (queues_.holds(slot) && uses_[slot] < kMostUses) ++uses_[slot];
 }
 
+// What was used after it came keeps its place, as in any queue.
+void S3FifoPolicy::renew(uint32_t slot) {
+  if (queues_.holds(slot) && uses_[slot] == 0) queues_.renew(slot);
+}
+
 std::optional<uint32_t> S3FifoPolicy::evict(const std::function<bool(uint32_t)>& evictable) {
   const bool small_first = queues_.size(kSmall) >= std::max(1u, queues_.resident() / 10);
   std::optional<uint32_t> victim;

@@ -13,6 +13,7 @@ class S3FifoPolicy : public EvictionPolicy {
   S3FifoPolicy(uint32_t capacity, StateArena& arena, FingerprintOf owner = {});
   void insert(uint32_t slot, uint64_t fingerprint) override;
   void touch(uint32_t slot) override;
+  void renew(uint32_t slot) override;
   void erase(uint32_t slot) override { queues_.erase(slot); }
   std::optional<uint32_t> evict(const std::function<bool(uint32_t)>& evictable) override;
 

@@ -193,10 +193,10 @@ void CacheFlow::end_transfer(Transfer* transfer) {
   parts_.metrics->transferred(transfer->direction, (good + shards - 1) / shards,
                               good * parts_.layout.shard_bytes(), transfer->watch.seconds());
   const Guard guard(this);
-  // Heads of a chain come first in a batch; touched last, they outlive their tails.
+  // Heads of a chain come first in a batch; told last, they outlive their tails.
   for (size_t i = transfer->keys.size(); i > 0; --i) {
     const uint32_t slot = parts_.slots->find(transfer->keys[i - 1]);
-    if (slot != SlotTable::kNone && parts_.slots->ready(slot)) parts_.slots->touch(slot);
+    if (slot != SlotTable::kNone && parts_.slots->ready(slot)) parts_.slots->renew(slot);
     if (parts_.shadow) parts_.shadow->used(transfer->keys[i - 1]);
   }
   publish_gauges();

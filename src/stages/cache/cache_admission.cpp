@@ -103,6 +103,8 @@ bool CacheFlow::admit_dump(const Row& row, Work* work) {
     wait_for(row, slot);
     return true;
   }
+  // The shards of a row that is there already are one use.
+  if (!gathering && row.shard() == 0) slots.touch(slot);
   const ShardState shard = gathering ? slots.claim(slot, row.shard()) : ShardState::copied;
   if (shard == ShardState::copied) {
     work->finished.emplace_back(row, Status());
@@ -120,6 +122,7 @@ bool CacheFlow::admit_load(const Row& row, Work* work) {
   SlotTable& slots = *parts_.slots;
   uint32_t slot = slots.find(row.key());
   if (slot != SlotTable::kNone && slots.ready(slot)) {
+    if (row.shard() == 0) slots.touch(slot);
     slots.pin(slot);
     work->copies.push_back({row, slot});
     return true;

@@ -52,6 +52,8 @@ class SlotTable {
   uint32_t acquire(const BlockKey& key, SlotState state);
   void make_ready(uint32_t slot);
   void touch(uint32_t slot) { policy_->touch(slot); }
+  // No further use, but the last one so far.
+  void renew(uint32_t slot) { policy_->renew(slot); }
   void pin(uint32_t slot);
   void unpin(uint32_t slot);
   // A ready slot that is kept is not evicted by any process, even when the one that asked for it is

@@ -45,7 +45,7 @@ TEST_P(EveryPolicy, LosesNoSlotEvictsNoneTwiceAndAsksBeforeItEvicts) {
       const uint32_t slot = random() % capacity;
       // Few keys, so that ghosts come back, also twice and under another slot.
       const uint64_t fingerprint = random() % (3 * capacity);
-      switch (random() % 8) {
+      switch (random() % 9) {
         case 0:
         case 1:
           policy->insert(slot, fingerprint);
@@ -61,6 +61,9 @@ TEST_P(EveryPolicy, LosesNoSlotEvictsNoneTwiceAndAsksBeforeItEvicts) {
           break;
         case 5:
           if (!pinned.erase(slot) && random() % 2 == 0) pinned.insert(slot);
+          break;
+        case 6:
+          policy->renew(slot);
           break;
         default:
           check_evict(*policy, known, pinned);
@@ -167,6 +170,51 @@ TEST_P(EveryPolicy, EvictsTheTailOfAChainBeforeItsHead) {
   while (const auto slot = policy->evict([](uint32_t) { return true; })) {
     const uint32_t chain = *slot / kChain;
     EXPECT_EQ(*slot % kChain, --left[chain]) << "of chain " << chain;
+  }
+}
+
+// What tells each use once more.
+class Renewing : public EvictionPolicy {
+ public:
+  explicit Renewing(std::unique_ptr<EvictionPolicy> policy) : policy_(std::move(policy)) {}
+  void insert(uint32_t slot, uint64_t fingerprint) override {
+    policy_->insert(slot, fingerprint);
+    policy_->renew(slot);
+  }
+  void touch(uint32_t slot) override {
+    policy_->touch(slot);
+    policy_->renew(slot);
+  }
+  void renew(uint32_t slot) override { policy_->renew(slot); }
+  void erase(uint32_t slot) override { policy_->erase(slot); }
+  std::optional<uint32_t> evict(const std::function<bool(uint32_t)>& evictable) override {
+    return policy_->evict(evictable);
+  }
+
+ private:
+  const std::unique_ptr<EvictionPolicy> policy_;
+};
+
+TEST_P(EveryPolicy, CountsAUseThatIsToldAgainOnce) {
+  constexpr uint32_t kSlots = 300;
+  const auto once = make(GetParam(), kSlots);
+  Renewing again(make(GetParam(), kSlots));
+  KeyCache one(*once, kSlots);
+  KeyCache two(again, kSlots);
+  std::mt19937 random(15);
+  for (int step = 0; step < 30000; ++step) {
+    const uint64_t key = std::min(random() % 1500, random() % 1500);
+    ASSERT_EQ(one.use(key), two.use(key)) << "use " << step;
+  }
+}
+
+TEST_P(EveryPolicy, EvictsFirstWhatWasToldAgainFirst) {
+  constexpr uint32_t kSlots = 40;
+  const auto policy = make(GetParam(), kSlots);
+  for (uint32_t slot = 0; slot < kSlots; ++slot) policy->insert(slot, mix({slot, 78}));
+  for (uint32_t slot = kSlots; slot-- > 0;) policy->renew(slot);
+  for (uint32_t slot = kSlots; slot-- > 0;) {
+    EXPECT_EQ(policy->evict([](uint32_t) { return true; }), slot);
   }
 }
 

@@ -2,6 +2,7 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <thread>
 
 #include "page_fixture.h"
 #include "pages/store_format.h"
@@ -131,6 +132,27 @@ TEST_F(PageDamageTest, a_deleted_index_is_an_empty_store) {
   store_blocks();
   fs::remove(file("index"));
   EXPECT_EQ(survivors(), 0u);
+}
+
+TEST_F(PageDamageTest, of_two_entries_of_one_key_the_younger_one_counts) {
+  // After a power loss the entry of a removed block can be back, whose slot serves another one.
+  const auto key = make_keys(0, 1);
+  std::string index;
+  {
+    const auto store = open_pages(options(64));
+    dump_pages(*store, key);
+    index = contents(file("index"));
+    ASSERT_TRUE(store->remove(key).ok());
+    // Publications are told apart by the quarter of a second.
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    dump_pages(*store, make_keys(1, 4));
+    dump_pages(*store, key);
+  }
+  patch(file("index"), kHeader, index.substr(kHeader, kEntry));
+  patch(file("seg-00000"), 0, std::string(8192, 'x'));
+  const auto store = open_pages(options(64));
+  EXPECT_EQ(load_pages(*store, make_keys(0, 5)).right, 5u);
+  EXPECT_EQ(store->stats().blocks, 5u);
 }
 
 TEST_F(PageDamageTest, a_truncated_index_costs_the_entries_behind_the_cut) {

@@ -57,6 +57,28 @@ TEST_P(PageFaultTest, a_failed_write_fails_its_row_and_nothing_is_visible) {
   EXPECT_EQ(load_pages(*store, keys).right, 3u);
 }
 
+TEST_P(PageFaultTest, the_slot_of_a_dump_that_found_no_space_is_used_again) {
+  const auto store = open_pages(options(4));
+  io::set_faults({rule(Operation::write, ENOSPC, 1)});
+  EXPECT_EQ(dump_pages(*store, make_keys(9, 1))[0].code(), Code::no_space);
+  for (const Status& status : dump_pages(*store, make_keys(20, 4))) EXPECT_TRUE(status.ok());
+  EXPECT_EQ(store->stats().blocks, 4u);
+  EXPECT_EQ(store->stats().evicted, 0u) << "no slot is lost";
+}
+
+TEST_P(PageFaultTest, a_slot_that_could_not_be_written_rests_until_the_store_is_opened_again) {
+  auto store = open_pages(options(4));
+  io::set_faults({rule(Operation::write, EIO, 1)});
+  EXPECT_EQ(dump_pages(*store, make_keys(9, 1))[0].code(), Code::io_error);
+  for (const Status& status : dump_pages(*store, make_keys(20, 4))) EXPECT_TRUE(status.ok());
+  EXPECT_EQ(store->stats().blocks, 3u);
+  EXPECT_EQ(store->stats().evicted, 1u);
+  store->close(std::chrono::seconds(10));
+  store = open_pages(options(4));
+  for (const Status& status : dump_pages(*store, make_keys(40, 1))) EXPECT_TRUE(status.ok());
+  EXPECT_EQ(store->stats().blocks, 4u);
+}
+
 TEST_P(PageFaultTest, a_full_disk_fails_dumps_and_keeps_older_blocks_readable) {
   const auto store = open_pages(options(32));
   const auto old = make_keys(0, 10);

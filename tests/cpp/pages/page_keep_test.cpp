@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a page store keeps and what it does not let in: pins, capacity marks and admission.
+// What a page store keeps and what it does not let in: pins, reads under way, capacity marks and
+// admission.
+#include <thread>
+
 #include "page_fixture.h"
 
 namespace ucm {
@@ -10,6 +13,8 @@ using test::dump_pages;
 using test::load_pages;
 using test::make_keys;
 using test::open_pages;
+using test::PageRows;
+using test::RowCollector;
 
 class PageKeepTest : public test::PageTest {};
 
@@ -48,6 +53,56 @@ TEST_F(PageKeepTest, pins_are_bounded_and_end_with_the_store) {
   store->close(std::chrono::seconds(10));
   store = open_pages(bounded);
   EXPECT_EQ(count_pinned(*store, make_keys(20, 10)), 10u) << "no mark is left";
+}
+
+// A load of one block of a full store of four slots that has come to the disk and not back.
+struct SlowRead {
+  explicit SlowRead(const PageStoreOptions& four_slots) : store(open_pages(four_slots)) {
+    dump_all(*store, make_keys(0, 4));
+    io::set_faults({{.operation = io::Operation::read,
+                     .path = four_slots.path + "/seg-",
+                     .count = 1,
+                     .hang = true}});
+    store->load(memory.rows(), row.done(), nullptr);
+    while (io::faults_taken() == 0) std::this_thread::yield();
+  }
+  // Whether it brought the right bytes.
+  bool end() {
+    io::set_faults({});
+    return row.wait() && row[0].ok() && memory.right(0);
+  }
+  const std::vector<BlockKey> key = make_keys(0, 1);
+  const PageRows memory{key, 8192, false};
+  RowCollector row{1};
+  const std::shared_ptr<PageStore> store;
+};
+
+PageStoreOptions four_slots_and_threads(PageStoreOptions options) {
+  options.use_io_uring = false;  // there a hanging read would hold up the writes too
+  options.io_threads = 4;
+  return options;
+}
+
+TEST_F(PageKeepTest, a_block_is_not_evicted_while_it_is_read) {
+  SlowRead read(four_slots_and_threads(options(4)));
+  for (uint64_t i = 0; i < 4; ++i) dump_all(*read.store, make_keys(100 + 3 * i, 3));
+  EXPECT_EQ(count_pages(*read.store, read.key), 1u);
+  EXPECT_TRUE(read.end());
+  for (uint64_t i = 0; i < 4; ++i) dump_all(*read.store, make_keys(200 + 3 * i, 3));
+  EXPECT_EQ(count_pages(*read.store, read.key), 0u) << "afterwards it may leave";
+}
+
+TEST_F(PageKeepTest,
+       the_slot_of_a_block_that_is_removed_while_it_is_read_serves_no_other_until_then) {
+  SlowRead read(four_slots_and_threads(options(4)));
+  ASSERT_TRUE(read.store->remove(read.key).ok());
+  EXPECT_EQ(count_pages(*read.store, read.key), 0u);
+  for (uint64_t i = 0; i < 4; ++i) dump_all(*read.store, make_keys(100 + 3 * i, 3));
+  EXPECT_TRUE(read.end());
+  const uint64_t evicted = read.store->stats().evicted;
+  dump_all(*read.store, make_keys(200, 1));
+  EXPECT_EQ(read.store->stats().evicted, evicted) << "it is free again";
+  EXPECT_EQ(read.store->stats().blocks, 4u);
 }
 
 TEST_F(PageKeepTest, a_reader_can_not_pin) {

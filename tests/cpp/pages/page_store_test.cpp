@@ -129,6 +129,47 @@ TEST_P(PageStoreTest, the_order_of_use_survives_a_reopen) {
   EXPECT_EQ(count_pages(*store, make_keys(2, 18)), 18u);
 }
 
+TEST_P(PageStoreTest, the_tail_of_a_batch_that_was_loaded_leaves_before_its_head) {
+  auto wanted = options(20);
+  wanted.eviction_policy = "lru";
+  wanted.eviction_high = wanted.eviction_low = 1.0;
+  const auto store = open_pages(wanted);
+  for (uint64_t i = 0; i < 20; ++i) dump_pages(*store, {make_key(i)});
+  EXPECT_EQ(load_pages(*store, make_keys(0, 20)).right, 20u);
+  dump_pages(*store, make_keys(100, 3));
+  EXPECT_EQ(count_pages(*store, make_keys(0, 17)), 17u);
+  EXPECT_EQ(count_pages(*store, make_keys(17, 3)), 0u);
+}
+
+TEST_P(PageStoreTest, blocks_that_were_loaded_count_as_used_after_a_reopen) {
+  auto wanted = options(20);
+  wanted.eviction_high = wanted.eviction_low = 1.0;
+  {
+    const auto store = open_pages(wanted);
+    dump_pages(*store, make_keys(0, 20));
+    // Uses are told apart by the quarter of a second.
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    EXPECT_EQ(load_pages(*store, make_keys(0, 10)).right, 10u);
+  }
+  const auto store = open_pages(wanted);
+  dump_pages(*store, make_keys(100, 10));
+  EXPECT_EQ(count_pages(*store, make_keys(0, 10)), 10u);
+}
+
+TEST_P(PageStoreTest, keys_that_look_alike_in_the_table_are_told_apart) {
+  // The table keeps a tag made from the low bits: these have equal ones.
+  const auto alike = [](uint64_t first) {
+    std::vector<BlockKey> keys;
+    for (uint64_t i = first; i < first + 60; ++i) keys.push_back({i << 32, 0});
+    return keys;
+  };
+  const auto store = open_pages(options(64));
+  dump_pages(*store, alike(1));
+  EXPECT_EQ(count_pages(*store, alike(1)), 60u);
+  EXPECT_EQ(load_pages(*store, alike(1)).right, 60u);
+  EXPECT_EQ(count_pages(*store, alike(1000)), 0u);
+}
+
 TEST_P(PageStoreTest, blocks_are_there_after_a_reopen) {
   const auto keys = make_keys(0, 30);
   {

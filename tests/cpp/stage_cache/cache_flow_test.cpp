@@ -232,6 +232,44 @@ TEST(Cache, ForgetsABlockThatIsRemovedWhileItIsBeingWritten) {
   EXPECT_EQ(cache.below().size(), 0u);
 }
 
+TEST(Cache, ForgetsABlockThatIsRemovedWhileItIsBeingFetched) {
+  CacheOverMemory cache(cache_options(4), BlockLayout::make({5000}, 1, 0).value());
+  const auto keys = make_keys(0, 1);
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(100, 4)).ok());
+  cache.below().hold();
+  Buffers buffers(cache.layout(), 1);
+  const TaskPtr task = cache.store().load(make_batch(keys, {}, buffers));
+  while (cache.below().loaded_rows == 0) std::this_thread::yield();
+  ASSERT_TRUE(cache.store().remove(keys).ok());
+  cache.below().let_go();
+  EXPECT_EQ(task->wait(kPatience).code(), Code::cancelled);
+  EXPECT_EQ(count_present(cache.store(), keys), 0u);
+}
+
+TEST(Cache, FindsAPrefixOfWhichEachStageHoldsParts) {
+  CacheOverMemory cache(cache_options(4), BlockLayout::make({5000}, 1, 0).value());
+  const auto keys = make_keys(0, 11);
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(0, 10)).ok());
+  EXPECT_EQ(load_blocks(cache.store(), make_keys(4, 2)).value(), 0u);
+  ASSERT_TRUE(cache.below().remove(make_keys(4, 2)).ok());  // as when it has evicted them
+  EXPECT_EQ(cache.store().lookup_prefix(keys).value(), 10u);
+  std::vector<uint8_t> present(keys.size());
+  ASSERT_TRUE(cache.store().lookup(keys, present).ok());
+  EXPECT_EQ(present, (std::vector<uint8_t>{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0}));
+}
+
+TEST(Cache, WritesABlockAnewThatTheStageBelowHasRefused) {
+  CacheOverMemory cache(cache_options(8), BlockLayout::make({5000}, 1, 0).value());
+  const auto keys = make_keys(0, 2);
+  cache.below().fail_dumps = true;
+  EXPECT_EQ(dump_blocks(cache.store(), keys).code(), Code::no_space);
+  EXPECT_EQ(count_present(cache.store(), keys), 0u);
+  cache.below().fail_dumps = false;
+  ASSERT_TRUE(dump_blocks(cache.store(), keys).ok());
+  EXPECT_EQ(cache.below().size(), 2u);
+}
+
 TEST(Cache, DropsTheTailOfAChainBeforeItsHead) {
   CacheOverMemory cache(cache_options(4), BlockLayout::make({5000}, 1, 0).value(),
                         /*with_next=*/false);

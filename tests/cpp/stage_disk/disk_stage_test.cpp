@@ -114,6 +114,21 @@ TEST_F(DiskStageTest, believes_a_digest_that_comes_with_a_dump_and_checks_it_whe
   EXPECT_EQ(load->failed_rows(), std::vector<uint32_t>{1});
 }
 
+TEST_F(DiskStageTest, a_block_of_another_length_is_not_found) {
+  const auto keys = make_keys(0, 3);
+  ASSERT_TRUE(dump_blocks(*open(), keys).ok());
+  // The same slots and the same layout id.
+  const auto stage = open(layout(1, 8100));
+  EXPECT_EQ(count_present(*stage, keys), 0u);
+  EXPECT_EQ(load_blocks(*stage, keys).status().code(), Code::not_found);
+}
+
+TEST_F(DiskStageTest, its_capacity_counts_for_each_backend) {
+  options_["storage_backends"] = std::vector<std::string>{path("a"), path("b")};
+  const auto stage = open();
+  EXPECT_EQ(metric("ucm_capacity_bytes"), 2 * 64 * 8192);
+}
+
 TEST_F(DiskStageTest, stores_blocks_that_survive_a_reopen) {
   const auto keys = make_keys(0, 20);
   {

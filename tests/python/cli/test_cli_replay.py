@@ -90,6 +90,20 @@ def test_every_stage_hits_the_same_blocks(trace, tmp_path, pipeline):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["trace.jsonl"]
 
 
+@pytest.mark.parametrize("policy", ["arc", "lru2", "s3fifo"])
+def test_a_cache_of_real_blocks_follows_its_policy(tmp_path, policy):
+    path = written(tmp_path / "t.jsonl", sessions(2, 600))
+    words = ("replay", path, "--policy", policy, "--policy", "lru", "--capacity", 60)
+    plain = rates(ucm_json(*words)[1])
+    real = rates(
+        ucm_json(*words, "--pipeline", "Cache", "--block-bytes", "4KiB", "--path", tmp_path)[1]
+    )
+    assert real["lru", 60] == plain["lru", 60]
+    # Slots are taken before those of the same request are stored, so some choices differ.
+    assert real[policy, 60] == pytest.approx(plain[policy, 60], abs=0.012)
+    assert abs(plain[policy, 60] - plain["lru", 60]) > 0.015
+
+
 def test_a_cache_in_front_of_a_disk_adds_what_it_holds(trace, tmp_path):
     requests = sessions(1, 300)
     code, report = ucm_json(
