@@ -93,7 +93,7 @@ uint64_t read_64(const char* from) {
 
 // The low half of the 128-bit product xor its high half.
 uint64_t folded_product(uint64_t a, uint64_t b) {
-  __extension__ using Wide = unsigned __int128;
+  __extension__ typedef unsigned __int128 Wide;
   const Wide product = static_cast<Wide>(a) * b;
   return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
 }
