@@ -72,6 +72,7 @@ class PipelineObject {
 
   void prefetch(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::prefetch); }
   void remove(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::remove); }
+  void abandon(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::abandon); }
 
   void unpin(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::unpin); }
 
@@ -174,6 +175,8 @@ void bind_pipeline(nb::module_& module) {
            "Count of leading keys that are present.")
       .def("prefetch", &PipelineObject::prefetch, nb::arg("keys"))
       .def("remove", &PipelineObject::remove, nb::arg("keys"))
+      .def("abandon", &PipelineObject::abandon, nb::arg("keys"),
+           "Uses nothing of a dump that was broken off; a complete block below stays.")
       .def("pin", &PipelineObject::pin, nb::arg("keys"),
            "One byte per key: 1 when the block is stored and kept from eviction now.")
       .def("unpin", &PipelineObject::unpin, nb::arg("keys"))

@@ -43,6 +43,10 @@ class UCM_API Store {
 
   // Forgets the blocks in every stage. Blocks that are absent are no error.
   virtual Status remove(std::span<const BlockKey> keys) = 0;
+  // After a dump that was broken off, or whose bytes turned out to be wrong: nothing of it is used.
+  // A block of which only a part has come is forgotten, and a complete one that a stage below has
+  // stays; when all of it has come, the block is removed.
+  virtual Status abandon(std::span<const BlockKey> keys) { return remove(keys); }
 
   // Keeps blocks from being evicted until `unpin` or `remove`, in every stage that holds them now.
   // pinned[i] = 1 when keys[i] is stored and kept, 0 when it is absent or a stage's share for

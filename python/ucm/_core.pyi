@@ -58,6 +58,11 @@ class Pipeline:
 
     def remove(self, keys: bytes) -> None: ...
 
+    def abandon(self, keys: bytes) -> None:
+        """
+        Uses nothing of a dump that was broken off; a complete block below stays.
+        """
+
     def pin(self, keys: bytes) -> bytes:
         """
         One byte per key: 1 when the block is stored and kept from eviction now.

@@ -37,6 +37,7 @@ class Stack : public Pipeline {
   TaskPtr load(const Batch& batch) override { return top_->load(batch); }
   TaskPtr dump(const Batch& batch) override { return top_->dump(batch); }
   Status remove(std::span<const BlockKey> keys) override { return top_->remove(keys); }
+  Status abandon(std::span<const BlockKey> keys) override { return top_->abandon(keys); }
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override {
     if (pinned.size() != keys.size()) {
       return make_status(Code::invalid_argument, "pin: %zu answers for %zu keys", pinned.size(),

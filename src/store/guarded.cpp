@@ -15,6 +15,11 @@ bool is_of_stage(Code code) {
   return code == Code::timeout || code == Code::io_error || code == Code::unavailable;
 }
 
+// A call that was called off or is not allowed here has neither failed nor succeeded.
+bool says_something(Code code) {
+  return code != Code::cancelled && code != Code::unsupported && code != Code::invalid_argument;
+}
+
 // What one kind of call has come to. Shared with transfers, which may outlive the stage.
 class Watched {
  public:
@@ -36,9 +41,7 @@ class Watched {
                        stage_.c_str(), operation_);
   }
   void note(const Status& status) {
-    // A call that was called off has neither failed nor succeeded, one of a store that closes says
-    // nothing any more.
-    if (status.code() == Code::cancelled || closed_.load(std::memory_order_relaxed)) return;
+    if (!says_something(status.code()) || closed_.load(std::memory_order_relaxed)) return;
     if (!is_of_stage(status.code())) {
       if (!breaker_.succeeded()) return;
       open_.set(0);
@@ -129,11 +132,8 @@ class Guarded : public Store {
   TaskPtr load(const Batch& batch) override { return transfer(Direction::load, batch); }
   TaskPtr dump(const Batch& batch) override { return transfer(Direction::dump, batch); }
 
-  // Nothing may be answered in the stage's place here; its outcome says how it is all the same.
-  Status remove(std::span<const BlockKey> keys) override {
-    if (!lookups_->breaker().allows()) return lookups_->refuse();
-    return noted(stage_->remove(keys));
-  }
+  // Always tried: the block may be wrong.
+  Status remove(std::span<const BlockKey> keys) override { return noted(stage_->remove(keys)); }
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override {
     if (!lookups_->breaker().allows()) return lookups_->refuse();
     return noted(stage_->pin(keys, pinned));
@@ -170,8 +170,8 @@ TaskPtr Guarded::transfer(Direction direction, const Batch& batch) {
   passed.on_row = [judged](uint32_t row, const Status& status) { judged->row_ended(row, status); };
   const TaskPtr task = direction == Direction::load ? stage_->load(passed) : stage_->dump(passed);
   // A batch that is refused as a whole ends without a word about its rows.
-  const bool unheard = judged->open.load(std::memory_order_acquire) == judged->rows;
-  if (unheard && judged->rows > 0 && task->done()) {
+  const bool done = task->done();  // asked first: rows that end meanwhile have been heard of
+  if (done && judged->rows > 0 && judged->open.load(std::memory_order_acquire) == judged->rows) {
     watched->note(task->status());
   }
   return task;

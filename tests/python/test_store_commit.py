@@ -49,6 +49,17 @@ def test_a_block_is_gone_when_it_is_not_committed(make_store):
     assert store.lookup([b"a"]) == [False]
 
 
+def test_a_block_that_others_have_stored_meanwhile_survives_a_commit_that_gives_up(make_store):
+    store, other = make_store("Cache|Posix"), make_store("Cache|Posix")
+    store.create([b"a"])
+    for each in (store, other):
+        each.wait(each.dump([b"a"], 0, DATA))
+    store.commit([b"a"], [False])
+    for each in (store, other):
+        assert each.lookup([b"a"]) == [True]
+        assert (load(each, b"a") == DATA).all()
+
+
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_commit_removes_a_stored_block_and_leaves_one_that_is_done(make_store, pipeline):
     store = make_store(pipeline)

@@ -115,8 +115,12 @@ else's blocks make room among them; what has no quota shares the rest in the sam
 has used up its share between two collections does not keep further blocks, and counts them in
 `ucm_refused_blocks_total`. Each process counts what it writes exactly and sees what others of its
 namespace wrote at its next collection, which comes after at most a quarter of
-`eviction_high - eviction_low` of the quota, or a minute. All stores of a directory need the same
-`quotas` and `capacity_bytes`: whoever collects goes by its own.
+`eviction_high - eviction_low` of the quota, or a minute. So a namespace with n writers can pass
+its quota, until the next collection, by what n - 1 of them write from one count of their own to the
+next: each that quarter (2.5 % of the quota by default) and what it writes while the collection
+runs. Collecting begins at `eviction_high`, so with the defaults it takes more than four writers to
+do so with the quarters alone. All stores of a directory need the same `quotas` and
+`capacity_bytes`: whoever collects goes by its own.
 
 The other stages are apart already: a `Cache` is memory of one store, or of those that agree in
 `unique_id`, and a `Disk` directory has one writer. Their own sizes are their quotas.

@@ -46,11 +46,10 @@ class HeldBlocks:
             if key in self.blocks:
                 self.blocks[key][shard] = data
 
-    def drop(self, keys: Iterable[bytes]) -> None:
-        """Forgets blocks; those that are not begun are no error."""
+    def drop(self, keys: Iterable[bytes]) -> int:
+        """Forgets blocks and returns how many of them were begun; the others are no error."""
         with self._lock:
-            for key in keys:
-                self.blocks.pop(key, None)
+            return sum(self.blocks.pop(key, None) is not None for key in keys)
 
     def take(self, keys: list[bytes], shards: int) -> list[tuple[bytes, dict[int, np.ndarray]]]:
         """Removes begun blocks and returns them with their shards; others are left out.

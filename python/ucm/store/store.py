@@ -218,7 +218,8 @@ class Store:
         Args:
             ids: n block identifiers.
             ok: For each block: True stores what was dumped since `create` and returns when it is
-                visible (nothing is left to do without `create`); False removes the block.
+                visible (nothing is left to do without `create`); False forgets what was dumped
+                since `create`, and without `create` removes the block.
 
         Raises:
             InvalidArgument: Not one answer per block, or a shard was never dumped.
@@ -238,9 +239,10 @@ class Store:
                 packed, rows = batch_of(blocks, sizes)
                 self._submit("dump", packed, rows, 0).wait()
         dropped = [key for key, answer in zip(keys, answers, strict=True) if not answer]
-        if dropped:
-            self._held.drop(dropped)
-            self._remove(b"".join(dropped))
+        # Nothing of a begun block has reached a stage: what is there was stored by others.
+        stored = [key for key in dropped if not self._held.drop([key])]
+        if stored:
+            self._remove(b"".join(stored))
 
     def pin(self, ids: Sequence[bytes]) -> list[bool]:
         """Keeps blocks from being evicted until `unpin` or `remove`.

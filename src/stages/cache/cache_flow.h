@@ -56,6 +56,8 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present);
   void prefetch(std::span<const BlockKey> keys);
   void remove(std::span<const BlockKey> keys);
+  // Gives up those of which only a part is here (cache_abandon.cpp); answers the others.
+  std::vector<BlockKey> abandon(std::span<const BlockKey> keys);
   void keep(std::span<const BlockKey> keys, std::span<uint8_t> kept);
   void let_go(std::span<const BlockKey> keys);
   // A shared pool has changed, or a member may have died: looks again at what waits for others.

@@ -35,6 +35,10 @@ class CacheStage : public Store {
   TaskPtr load(const Batch& batch) override { return start(Direction::load, batch); }
   TaskPtr dump(const Batch& batch) override { return start(Direction::dump, batch); }
   Status remove(std::span<const BlockKey> keys) override;
+  Status abandon(std::span<const BlockKey> keys) override {
+    if (closed_) return closed_status();
+    return flow_ ? remove(flow_->abandon(keys)) : remove(keys);
+  }
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
   Status unpin(std::span<const BlockKey> keys) override;
   void close() override;

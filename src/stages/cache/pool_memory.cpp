@@ -16,7 +16,6 @@ namespace {
 using memory::SharedSegment;
 using memory::SlotMemory;
 
-constexpr size_t kLine = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr const char* kSuffix = ".pool";
 

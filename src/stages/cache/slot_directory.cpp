@@ -8,7 +8,6 @@ namespace {
 
 constexpr uint64_t kMagic = 0x3130525249444355ull;  // "UCDIRR01"
 constexpr uint32_t kVersion = 1;
-constexpr size_t kLine = 64;
 constexpr size_t kHeaderBytes = 512;
 static_assert(sizeof(DirectoryHeader) <= kHeaderBytes);
 

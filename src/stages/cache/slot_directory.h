@@ -10,6 +10,9 @@
 
 namespace ucm::stages::cache {
 
+// Parts of a directory begin on a line of the processor's cache.
+inline constexpr size_t kLine = 64;
+
 // `fetching`: all of it arrives from the stage below. `gathering`: its shards arrive from dumps.
 // `leaving`: forgotten, and free again when nobody keeps it any more.
 enum class SlotState : uint8_t { free, fetching, gathering, ready, leaving };

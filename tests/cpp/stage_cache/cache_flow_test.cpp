@@ -46,6 +46,35 @@ TEST(Cache, ADumpThatWasBrokenOffDoesNotHideTheBlockBelow) {
   EXPECT_EQ(cache.below().loads, 1);
 }
 
+TEST(Cache, ABrokenOffDumpThatIsAbandonedLeavesTheBlockBelow) {
+  CacheOverMemory cache(cache_options(2));
+  const auto keys = make_keys(0, 2);
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(0, 1)).ok());
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(5, 4)).ok());
+  Buffers wrong(cache.layout(), keys.size());
+  const std::vector<uint32_t> shards = {0, 0};
+  ASSERT_TRUE(cache.store().dump(make_batch(keys, shards, wrong))->wait(kPatience).ok());
+  ASSERT_TRUE(cache.store().abandon(keys).ok());
+  EXPECT_EQ(cache.below().size(), 5u);
+  EXPECT_EQ(count_present(cache.store(), keys), 1u);
+  EXPECT_EQ(load_blocks(cache.store(), make_keys(0, 1)).value(), 0u);
+  // The first shard counts as not dumped: the others do not complete the block.
+  std::vector<uint32_t> rest = {1, 2};
+  const std::vector<BlockKey> twice = {keys[1], keys[1]};
+  Buffers right(cache.layout(), 2);
+  for (uint32_t i = 0; i < 2; ++i) right.fill(i, keys[1], rest[i]);
+  ASSERT_TRUE(cache.store().dump(make_batch(twice, rest, right))->wait(kPatience).ok());
+  EXPECT_EQ(count_present(cache.store(), keys), 1u);
+}
+
+TEST(Cache, ABlockThatIsCompleteWhenItIsAbandonedIsRemovedEverywhere) {
+  CacheOverMemory cache(cache_options(4));
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(0, 2)).ok());
+  ASSERT_TRUE(cache.store().abandon(make_keys(0, 1)).ok());
+  EXPECT_EQ(cache.below().size(), 1u);
+  EXPECT_EQ(count_present(cache.store(), make_keys(0, 2)), 1u);
+}
+
 TEST(Cache, WhatIsHereIsFoundAlthoughTheStageBelowCanNotBeAsked) {
   CacheOverMemory cache(cache_options(8));
   ASSERT_TRUE(dump_blocks(cache.store(), make_keys(0, 4)).ok());

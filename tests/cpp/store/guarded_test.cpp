@@ -71,9 +71,11 @@ TEST_F(GuardedTest, LeavesAStageAloneThatKeepsFailingAndTellsSo) {
   EXPECT_EQ(guarded_->lookup_prefix(make_keys(0, 2)).value(), 0u);
   EXPECT_EQ(load_blocks(*guarded_, make_keys(0, 2)).status().code(), Code::unavailable);
   EXPECT_EQ(dump_blocks(*guarded_, make_keys(0, 2)).code(), Code::unavailable);
-  EXPECT_EQ(guarded_->remove(make_keys(0, 2)).code(), Code::unavailable);
+  std::vector<uint8_t> pinned(2);
+  EXPECT_EQ(guarded_->pin(make_keys(0, 2), pinned).code(), Code::unavailable);
+  EXPECT_EQ(guarded_->unpin(make_keys(0, 2)).code(), Code::unavailable);
   EXPECT_EQ(stage_->lookups + stage_->loads + stage_->dumps, 0);
-  EXPECT_EQ(refused("lookup"), 3u);
+  EXPECT_EQ(refused("lookup"), 4u);
   EXPECT_EQ(refused("load"), 1u);
   EXPECT_EQ(refused("dump"), 1u);
 }

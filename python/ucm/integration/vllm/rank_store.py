@@ -233,8 +233,12 @@ class RankStore:
         return True
 
     def remove(self, keys: bytes) -> None:
-        """Make sure that blocks whose content is not to be trusted are not there."""
+        """Forget blocks in every stage."""
         self._store.native.remove(keys)
+
+    def abandon(self, keys: bytes) -> None:
+        """Make sure that nothing of a save is used whose content is not to be trusted."""
+        self._store.native.abandon(keys)
 
     def metrics(self) -> list[tuple[str, str, dict[str, str], Any]]:
         """Samples of the stages."""

@@ -289,7 +289,7 @@ class WorkerSide:
     def _discard(self, keys: bytes) -> None:
         if self.store is not None and keys:
             with contextlib.suppress(UcmError):
-                self.store.remove(keys)
+                self.store.abandon(keys)
 
     def _end_saves(self) -> None:
         """Take note of the saves that are done."""
