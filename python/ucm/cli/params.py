@@ -95,6 +95,7 @@ def age_text(seconds: float) -> str:
     return f"{max(0, seconds):.0f} s"
 
 
-def count_text(count: float) -> str:
-    """A count with separators: `1,234`."""
-    return f"{int(count):,}"
+def count_text(count: float, noun: str = "") -> str:
+    """A count with separators: `1,234`, `1 block`, `2 blocks`."""
+    text = f"{int(count):,}"
+    return f"{text} {noun}{'' if int(count) == 1 else 's'}" if noun else text

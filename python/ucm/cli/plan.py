@@ -79,7 +79,8 @@ def advise(load: str, disk: bool, prompt: int | None) -> tuple[int, str]:
 
 
 @click.command(
-    epilog="Example: ucm plan --model Qwen3-235B-A22B --gpu-gb 200 --cpu-gb 1200 --disk-gb 6000"
+    epilog="Example: ucm plan --model /models/Qwen3-235B-A22B --gpu-gb 200 --cpu-gb 1200 "
+    "--disk-gb 6000"
 )
 @click.option("--model", required=True, help="A model's config.json, or its folder.")
 @click.option("--gpu-gb", type=click.FloatRange(min=0), default=0.0, help="KV memory of all GPUs.")
