@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -98,10 +99,8 @@ def read_trace(path: Path, limit: int | None) -> Trace:
             if not line.strip():
                 continue
             try:
-                request = json.loads(line)
-                ids = [int(each) for each in request["hash_ids"]]
-                found.append((float(request["timestamp"]), ids))
-            except (ValueError, KeyError, TypeError, OverflowError) as error:
+                found.append(_request(json.loads(line)))
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 raise click.ClickException(
                     f"{path}, line {number}: no request with `timestamp` and `hash_ids` "
                     f"({type(error).__name__}: {error})"
@@ -119,6 +118,15 @@ def read_trace(path: Path, limit: int | None) -> Trace:
         hashlib.blake2b(str(each).encode(), digest_size=KEY_BYTES).digest() for each in numbers
     )
     return Trace(requests, np.frombuffer(digests, dtype=np.uint8).reshape(-1, KEY_BYTES))
+
+
+def _request(request: Any) -> tuple[float, list[int]]:
+    time, ids = float(request["timestamp"]), request["hash_ids"]
+    if not math.isfinite(time):
+        raise ValueError(f"timestamp {time}")
+    if not isinstance(ids, list) or any(type(each) is not int for each in ids):
+        raise ValueError("hash_ids: a list of whole numbers is expected")
+    return time, ids
 
 
 class Memory:
