@@ -29,6 +29,7 @@ _HEADS = ("num_attention_heads", "n_head", "n_heads")
 _KV_HEADS = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num")
 _HEAD_DIMS = ("head_dim", "kv_channels")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
+_MOST = 1_000_000  # of layers, heads and their sizes: no model comes near
 _INT8_GROUP = 8  # values per scale of an int8 KV cache
 
 
@@ -80,7 +81,7 @@ def read_config(path: str) -> dict[str, Any]:
     """
     file = os.path.join(path, "config.json") if os.path.isdir(path) else path
     try:
-        with open(file, encoding="utf-8") as stream:
+        with open(file, encoding="utf-8-sig") as stream:
             config = json.load(stream)
     except FileNotFoundError:
         raise NotFound(
@@ -89,7 +90,7 @@ def read_config(path: str) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise IoError(f"{file}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"{file}: not a config.json: {error}") from error
     if not isinstance(config, dict):
         raise InvalidArgument(f"{file}: not a config.json: an object is expected")
@@ -110,7 +111,7 @@ def kv_shape(config: Mapping[str, Any], kv_dtype: str = "auto") -> KvShape:
     text = {**config, **inner[0]} if inner else config
     layers = _whole(text, *_LAYERS)
     kept, notes = _attention_layers(text, layers)
-    model_dtype = _model_dtype(text)
+    model_dtype = _model_dtype(text, notes)
     chosen = _kv_dtype(text, model_dtype) if kv_dtype == "auto" else kv_dtype
     if chosen not in DTYPES:
         raise InvalidArgument(f"KV dtype {chosen!r} is none of {', '.join(DTYPES)}")
@@ -123,6 +124,8 @@ def kv_shape(config: Mapping[str, Any], kv_dtype: str = "auto") -> KvShape:
         dim = _whole(text, *_HEAD_DIMS)
     else:
         dim = _whole(text, *_HIDDEN) // attention
+        if dim == 0:
+            raise InvalidArgument(f"config.json: {attention} heads share fewer values than that")
     most = max(per_layer)
     if min(per_layer) != most:
         notes.append("the layers have different numbers of KV heads; their sum is counted")
@@ -184,14 +187,17 @@ def _whole(config: Mapping[str, Any], *names: str) -> int:
             f"config.json: {name} is missing"
             + (f"; model type {kind!r} has a default for it: write it into a copy" if kind else "")
         )
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MOST:
         raise InvalidArgument(f"config.json: {name} is {value!r}; a positive number is expected")
     return value
 
 
-def _model_dtype(config: Mapping[str, Any]) -> str:
+def _model_dtype(config: Mapping[str, Any], notes: list[str]) -> str:
     said = str(config.get("torch_dtype") or config.get("dtype") or "bfloat16")
-    return _NAMES.get(said.removeprefix("torch."), "bf16")
+    name = _NAMES.get(said.removeprefix("torch."))
+    if name is None:
+        notes.append(f"torch_dtype {said[:40]!r} is not known: bf16 is assumed")
+    return name or "bf16"
 
 
 def _kv_dtype(config: Mapping[str, Any], model_dtype: str) -> str:

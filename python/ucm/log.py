@@ -59,7 +59,7 @@ def configure(
             key="logging.level",
         )
     file = environ.get("UCM_LOG_PATH") or (settings.file if settings else None)
-    text = (settings.format if settings else None) or FORMAT
+    formatter = _formatter((settings.format if settings else None) or FORMAT)
     logger = logging.getLogger(ROOT)
     with _lock:
         for handler in _ours:
@@ -67,16 +67,28 @@ def configure(
             handler.close()
         _ours.clear()
         if not logger.handlers and not logging.getLogger().handlers:
-            _add(logger, logging.StreamHandler(sys.stderr), text)
+            _add(logger, logging.StreamHandler(sys.stderr), formatter)
         if file:
-            _add(logger, _file_handler(file, environ), text)
+            _add(logger, _file_handler(file, environ), formatter)
         logger.setLevel(level)
     _lead_core(level)
     return logger
 
 
-def _add(logger: logging.Logger, handler: logging.Handler, text: str) -> None:
-    handler.setFormatter(logging.Formatter(text))
+def _formatter(text: str) -> logging.Formatter:
+    try:
+        formatter = logging.Formatter(text)
+        formatter.format(logging.LogRecord(ROOT, logging.INFO, "", 0, "", (), None))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"log format {text!r}: {error}; fields are those of Python's logging: {FORMAT}",
+            key="logging.format",
+        ) from None
+    return formatter
+
+
+def _add(logger: logging.Logger, handler: logging.Handler, formatter: logging.Formatter) -> None:
+    handler.setFormatter(formatter)
     logger.addHandler(handler)
     _ours.append(handler)
 
@@ -84,19 +96,26 @@ def _add(logger: logging.Logger, handler: logging.Handler, text: str) -> None:
 def _file_handler(file: str, environ: Mapping[str, str]) -> logging.Handler:
     if os.path.isdir(file) or not os.path.splitext(file)[1]:
         file = os.path.join(file, str(os.getpid()), "ucm.log")
+    size = _number("UCM_LOG_MAX_SIZE", "5", environ) << 20
+    count = _number("UCM_LOG_MAX_FILES", "10", environ)
     try:
-        size = int(environ.get("UCM_LOG_MAX_SIZE", "5")) << 20
-        count = int(environ.get("UCM_LOG_MAX_FILES", "10"))
         os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
         return logging.handlers.RotatingFileHandler(
             file, maxBytes=size, backupCount=max(0, count - 1), encoding="utf-8"
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise ConfigError(
             f"the log file {file!r} can not be written: {error}; name another under "
             "monitoring.logging.file",
             key="logging.file",
         ) from error
+
+
+def _number(variable: str, otherwise: str, environ: Mapping[str, str]) -> int:
+    text = environ.get(variable) or otherwise
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ConfigError(f"environment variable {variable}={text!r}: a whole number is expected")
+    return int(text)
 
 
 def _lead_core(level: int) -> None:

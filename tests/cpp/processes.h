@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,10 +15,22 @@
 // Child processes of a test, and memory that they share with it.
 namespace ucm::test {
 
+// fork(), but the child dies with the thread that made it: a test that is killed leaves nobody
+// behind.
+inline pid_t fork_child() {
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != parent) ::_exit(98);  // it was killed in between
+  }
+  return child;
+}
+
 // A child that runs `body` and ends with what it answers. Killed with the object.
 class Child {
  public:
-  explicit Child(const std::function<int()>& body) : pid_(::fork()) {
+  explicit Child(const std::function<int()>& body) : pid_(fork_child()) {
     if (pid_ != 0) return;
     try {
       ::_exit(body());

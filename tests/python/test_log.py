@@ -46,6 +46,19 @@ def test_an_unknown_level_is_refused_with_the_known_ones():
         log.configure(None, {"UC_LOGGER_LEVEL": "loud"})
 
 
+@pytest.mark.parametrize("text", ["%(foo", "%(nope)s %(message)s", "plain", "{message}", "%d"])
+def test_a_format_that_can_not_be_used_is_refused(text):
+    with pytest.raises(ConfigError, match="log format"):
+        log.configure(LoggingConfig(format=text), {})
+
+
+@pytest.mark.parametrize("name", ["UCM_LOG_MAX_SIZE", "UCM_LOG_MAX_FILES"])
+@pytest.mark.parametrize("text", ["abc", "-5", "1.5", "9" * 5000])
+def test_a_limit_of_log_files_that_is_no_number_names_its_variable(tmp_path, name, text):
+    with pytest.raises(ConfigError, match=f"{name}=.*a whole number"):
+        log.configure(LoggingConfig(file=str(tmp_path / "ucm.log")), {name: text})
+
+
 def test_lines_of_the_core_arrive_in_the_tree_and_in_the_file(tmp_path, make_store, caplog):
     file = tmp_path / "log" / "ucm.log"
     log.configure(LoggingConfig(level="DEBUG", file=str(file)), {})

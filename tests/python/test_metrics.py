@@ -266,6 +266,12 @@ def test_a_metrics_file_that_is_absent_is_a_warning(caplog):
         ("counter: 3\n", "a list of metrics"),
         ("gauge: [{nam: x}]\n", "lacks its `name`"),
         ("metrics: 3\n", "a mapping is expected"),
+        ("labels: {stage: x}\n", "label 'stage': the metrics have one of that name"),
+        ("labels: {le: x}\n", "label 'le': the metrics have one of that name"),
+        ("labels: {a b: x}\n", "label 'a b': letters, digits"),
+        ("labels: {__a: x}\n", "label '__a': letters, digits"),
+        ("metrics: {labels: {9: x}}\n", "the key 9 is no text"),
+        ("metric_prefix: 9 bad\n", "not '9 bad'"),
     ],
 )
 def test_a_metrics_file_that_is_wrong_names_the_line(tmp_path, text, expected):

@@ -124,7 +124,7 @@ def store(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Put, warm get and cold get of whole pipelines; every load is compared byte for byte."""
+    """Put, warm get and cold get of whole pipelines; all bytes are compared."""
     from ucm.cli import check_storage
     from ucm.cli.bench_figures import machine, save
     from ucm.cli.bench_store import Case, run_case

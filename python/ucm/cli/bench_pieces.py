@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ucm.cli.out_files import written
+from ucm.cli.out_files import label_sizes, written
 from ucm.cli.output import Meter
 from ucm.cli.params import bytes_text
 from ucm.config import StoreConfig
@@ -92,11 +92,12 @@ def plot(pyplot: Any, report: dict[str, Any], path: Path) -> None:
             axes.plot(*zip(*points, strict=True), marker="o", label=method)
         limit = report["limit"][f"{way}_gb_per_s"]
         axes.axhline(1, color="grey", linestyle=":", label=f"one large copy, {limit:.1f} GB/s")
-        axes.set_xscale("log", base=2)
-        axes.set(xlabel="piece (bytes)", title=title, ylim=(0, None))
+        label_sizes(axes, [each["piece_bytes"] for each in report["results"]], bytes_text)
+        axes.set(xlabel="piece", title=title)
         axes.grid(alpha=0.3)
         axes.legend()
-    panels[0].set_ylabel("share of one large copy")
+    # The panels share their axis, so its end is known when the last one is drawn.
+    panels[0].set(ylabel="share of one large copy", ylim=(0, None))
     figure.suptitle(f"Copies of scattered pieces on {report['platform']} ({report['remark']})")
     with written(path) as file:
         kind = path.suffix.lstrip(".").lower()

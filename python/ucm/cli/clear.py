@@ -54,7 +54,7 @@ def clear(path: Path, yes: bool, as_json: bool) -> None:
     if as_json:
         write_json({"path": str(path), "files": count, "bytes": total, "left": left})
         return
-    console().print(f"removed {count_text(count)} files ({bytes_text(total)})", soft_wrap=True)
+    console().print(f"removed {count_text(count, 'file')} ({bytes_text(total)})", soft_wrap=True)
     if left:
         console().print(
             f"{count_text(left)} files in {path} are not ucm's and stay", soft_wrap=True

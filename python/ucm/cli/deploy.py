@@ -42,6 +42,8 @@ def deploy(topic: str | None, out: Path | None, as_json: bool) -> None:
     """
     known = topics()
     if topic is None:
+        if out is not None:
+            raise click.UsageError("--out DIR needs a TOPIC; ucm deploy lists them")
         _list(known, as_json)
         return
     names = known.get(_ALIASES.get(topic, topic)) or [

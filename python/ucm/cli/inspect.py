@@ -95,7 +95,7 @@ def _show(summary: Summary, verified: bool) -> None:
         sizes = ", ".join(bytes_text(each) for each in layout["block_bytes"])
         shown.add_row(
             f"layout {layout['layout_id']:016x}",
-            f"{count_text(layout['blocks'])} blocks of {sizes}",
+            f"{count_text(layout['blocks'], 'block')} of {sizes}",
         )
     ages = summary.ages()
     if ages:
@@ -131,4 +131,4 @@ def _show_damage(summaries: list[Summary], verified: bool) -> None:
         out.print("An engine takes a damaged block as a miss, drops it and stores it again.")
     elif verified:
         blocks = sum(each.blocks for each in summaries)
-        out.print(f"[green]All {count_text(blocks)} blocks are sound.[/green]")
+        out.print(f"[green]{count_text(blocks, 'block')} read, all sound.[/green]")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,20 @@ def written(path: Path) -> Iterator[Path]:
         aside.replace(path.resolve())
     finally:
         aside.unlink(missing_ok=True)
+
+
+def label_sizes(axes: Any, sizes: Iterable[int], text: Callable[[float], str]) -> None:
+    """A logarithmic axis with one label for each size of a plot.
+
+    Args:
+        axes: Of matplotlib.
+        sizes: Where its points lie.
+        text: A size in words.
+    """
+    ticks = sorted(set(sizes))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [text(each) for each in ticks], rotation=40, ha="right")
+    axes.minorticks_off()
 
 
 def _is_replaced(path: Path) -> bool:

@@ -16,6 +16,8 @@ _AGE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _COUNT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kKmM]?)\s*$")
 _THOUSANDS = {"": 1, "k": 1000, "m": 1_000_000}
+_MOST_COUNT = 10**15
+_MOST_GB = 1e9
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -59,12 +61,28 @@ class CountType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         match = _COUNT.match(str(value))
         count = float(match[1]) * _THOUSANDS[match[2].lower()] if match else 0
-        if count < 1:
+        if not 1 <= count <= _MOST_COUNT:
             self.fail(f"a number such as 500, 100k or 1M is expected, not {value!r}", param, ctx)
         return int(count)
 
 
+class GigabytesType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """GB: 64, 0.5. Neither infinite nor negative."""
+
+    name = "GB"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= _MOST_GB:  # not a number is neither
+            self.fail(f"a number from 0 to {_MOST_GB:g} is expected, not {value!r}", param, ctx)
+        return number
+
+
 SIZE = SizeType()
+GIGABYTES = GigabytesType()
 AGE = AgeType()
 COUNT = CountType()
 
@@ -95,6 +113,7 @@ def age_text(seconds: float) -> str:
     return f"{max(0, seconds):.0f} s"
 
 
-def count_text(count: float) -> str:
-    """A count with separators: `1,234`."""
-    return f"{int(count):,}"
+def count_text(count: float, noun: str = "") -> str:
+    """A count with separators: `1,234`, `1 block`, `2 blocks`."""
+    text = f"{int(count):,}"
+    return f"{text} {noun}{'' if int(count) == 1 else 's'}" if noun else text

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ucm.cli.output import console, note, table, write_json
-from ucm.cli.params import bytes_text, count_text, json_option
+from ucm.cli.params import GIGABYTES, bytes_text, count_text, json_option
 from ucm.kv_shape import DTYPES, KvShape, kv_shape, read_config
 
 _GB = 1024**3  # as LightLLM counts it
@@ -79,12 +79,13 @@ def advise(load: str, disk: bool, prompt: int | None) -> tuple[int, str]:
 
 
 @click.command(
-    epilog="Example: ucm plan --model Qwen3-235B-A22B --gpu-gb 200 --cpu-gb 1200 --disk-gb 6000"
+    epilog="Example: ucm plan --model /models/Qwen3-235B-A22B --gpu-gb 200 --cpu-gb 1200 "
+    "--disk-gb 6000"
 )
 @click.option("--model", required=True, help="A model's config.json, or its folder.")
-@click.option("--gpu-gb", type=click.FloatRange(min=0), default=0.0, help="KV memory of all GPUs.")
-@click.option("--cpu-gb", type=click.FloatRange(min=0), default=0.0, help="Host memory to use.")
-@click.option("--disk-gb", type=click.FloatRange(min=0), default=0.0, help="Disk space to use.")
+@click.option("--gpu-gb", type=GIGABYTES, default=0.0, help="KV memory of all GPUs.")
+@click.option("--cpu-gb", type=GIGABYTES, default=0.0, help="Host memory to use.")
+@click.option("--disk-gb", type=GIGABYTES, default=0.0, help="Disk space to use.")
 @click.option("--tp", type=click.IntRange(min=1), default=1, help="Tensor-parallel ranks.")
 @click.option(
     "--kv-dtype",

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ucm.cli.out_files import PICTURE, written
+from ucm.cli.out_files import PICTURE, label_sizes, written
 from ucm.cli.output import Meter, console, meter, table, write_json
 from ucm.cli.params import COUNT, SIZE, bytes_text, count_text, json_option
 from ucm.errors import Corruption, NotFound
@@ -97,10 +99,8 @@ def read_trace(path: Path, limit: int | None) -> Trace:
             if not line.strip():
                 continue
             try:
-                request = json.loads(line)
-                ids = [int(each) for each in request["hash_ids"]]
-                found.append((float(request["timestamp"]), ids))
-            except (ValueError, KeyError, TypeError, OverflowError) as error:
+                found.append(_request(json.loads(line)))
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 raise click.ClickException(
                     f"{path}, line {number}: no request with `timestamp` and `hash_ids` "
                     f"({type(error).__name__}: {error})"
@@ -118,6 +118,15 @@ def read_trace(path: Path, limit: int | None) -> Trace:
         hashlib.blake2b(str(each).encode(), digest_size=KEY_BYTES).digest() for each in numbers
     )
     return Trace(requests, np.frombuffer(digests, dtype=np.uint8).reshape(-1, KEY_BYTES))
+
+
+def _request(request: Any) -> tuple[float, list[int]]:
+    time, ids = float(request["timestamp"]), request["hash_ids"]
+    if not math.isfinite(time):
+        raise ValueError(f"timestamp {time}")
+    if not isinstance(ids, list) or any(type(each) is not int for each in ids):
+        raise ValueError("hash_ids: a list of whole numbers is expected")
+    return time, ids
 
 
 class Memory:
@@ -267,15 +276,24 @@ def import_pyplot() -> Any:
 def plot(pyplot: Any, report: dict[str, Any], path: Path) -> None:
     """Draws the hit rate by capacity, one line per policy."""
     figure, axes = pyplot.subplots(figsize=(8, 5))
+    marks = itertools.cycle("osv^x")  # equal lines lie on each other
     for policy in dict.fromkeys(each["policy"] for each in report["results"]):
         points = sorted(
             (each["capacity"], 100 * each["hit_rate"])
             for each in report["results"]
             if each["policy"] == policy
         )
-        axes.plot(*zip(*points, strict=True), marker="o", label=policy)
+        mark = next(marks)
+        axes.plot(
+            *zip(*points, strict=True),
+            marker=mark,
+            fillstyle="none",
+            linestyle="--" if policy == "auto" else "-",
+            label=policy,
+        )
     axes.axhline(100 * report["unlimited"], color="grey", linestyle=":", label="no limit")
-    axes.set(xscale="log", xlabel="capacity (blocks)", ylabel="hit rate (%)", ylim=(0, None))
+    label_sizes(axes, [each["capacity"] for each in report["results"]], count_text)
+    axes.set(xlabel="capacity (blocks)", ylabel="hit rate (%)", ylim=(0, None))
     axes.set_title(f"{report['trace']} through {report['pipeline']}")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -310,9 +328,11 @@ def plot(pyplot: Any, report: dict[str, Any], path: Path) -> None:
 @click.option(
     "--pipeline",
     type=click.Choice(PIPELINES),
+    metavar="PIPELINE",
     default="Fake",
     show_default=True,
-    help="Fake keeps no bytes, the others store real blocks. The last stage has the capacity.",
+    help="Fake, which keeps no bytes; or Cache, Disk or 'Cache|Disk', which store real blocks. The "
+    "last stage has the capacity.",
 )
 @click.option(
     "--block-bytes", type=SIZE, default="64KiB", show_default=True, help="Bytes of a real block."

@@ -24,8 +24,7 @@ _POLICY = "kv_load_failure_policy"
 
 @click.command(
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
-    epilog="Example: ucm serve meta-llama/Llama-3.1-8B --ucm-config ucm_config.yaml --port 8000 "
-    "--tensor-parallel-size 4",
+    epilog="Example: ucm serve meta-llama/Llama-3.1-8B --ucm-config ucm_config.yaml --port 8000",
 )
 @click.argument("model")
 @click.option(

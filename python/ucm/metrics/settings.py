@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import re
 from typing import Any
 
 from ucm.config.fields import key
@@ -24,6 +25,9 @@ _ANSWERS = {
     "histogram_max_length": "limits the values a histogram keeps; histograms keep buckets only",
     "histogram_buckets": "sets buckets; the buckets of latencies are fixed, from 10 us to 100 s",
 }
+_LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
+_PREFIX = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
+_TAKEN = {"le", *(label for metric in BY_NAME.values() for label in metric.labels)}
 _LISTS = ("counter", "gauge", "histogram", "counters", "gauges", "histograms")
 
 
@@ -63,9 +67,30 @@ def read_metrics_file(path: str) -> MetricsFile:
             _check_list(name, values.pop(name), document.origin, notes)
     reader = Reader(document.origin, notes)
     typed = reader.section(MetricsFile, values, (), _ANSWERS.get)
+    _check_names(typed, document.origin)
     for note in [*document.notes, *notes]:
         _LOG.warning("%s", note)
     return MetricsFile(**typed)
+
+
+def _check_names(typed: dict[str, Any], origin: Origin) -> None:
+    """Refuses what a scraper would not take, or take for something else."""
+    for name in typed.get("labels") or {}:
+        if not _LABEL.fullmatch(name) or name.startswith("__"):
+            raise origin.named_error(
+                f"label {name!r}: letters, digits and `_` are expected, not a digit or `__` first",
+                name,
+            )
+        if name in _TAKEN:
+            raise origin.named_error(
+                f"label {name!r}: the metrics have one of that name already; choose another", name
+            )
+    prefix = typed.get("metric_prefix", "ucm_")
+    if not _PREFIX.fullmatch(prefix):
+        raise origin.error(
+            f"`metric_prefix`: letters, digits, `_` and `:` are expected, not {prefix!r}",
+            ("metric_prefix",),
+        )
 
 
 def _flattened(values: dict[str, Any], origin: Origin) -> dict[str, Any]:

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "crash_fixture.h"
+#include "processes.h"
 #include "ucm/pipeline.h"
 
 namespace ucm::test {
@@ -105,7 +106,7 @@ class KillRolesTest : public CrashTest, public ::testing::WithParamInterface<Kil
   void start(Role role) {
     const uint64_t seed = random_();
     const uint64_t before = board_->rounds[role];
-    children_[role] = ::fork();
+    children_[role] = test::fork_child();
     ASSERT_GE(children_[role], 0);
     if (children_[role] == 0) {
       if (role == kWriter) write_for_ever(std::mt19937_64(seed));

@@ -16,6 +16,7 @@
 
 #include "host_pages/page_table.h"
 #include "memory/robust_mutex.h"
+#include "processes.h"
 #include "ucm/host_pages.h"
 
 namespace ucm {
@@ -128,7 +129,7 @@ TEST(HostPagesProcesses, what_a_killed_server_left_is_cleared_by_the_next_one) {
   const std::filesystem::path own = std::filesystem::temp_directory_path() / options("run", 0).name;
   std::filesystem::create_directory(own);
   ::setenv("XDG_RUNTIME_DIR", own.c_str(), 1);
-  const pid_t child = ::fork();
+  const pid_t child = test::fork_child();
   if (child == 0) {
     const auto pages = HostPages::create(options("left", 4));
     ::raise(SIGKILL);
@@ -196,7 +197,7 @@ TEST(HostPagesProcesses, who_dies_inside_a_call_leaves_the_lock_and_an_index_to_
   const int32_t kept = table.allocate(key_of(1)).page;
   table.mark_ready({{kept}}, true, false);
   host_pages::PageTable(shared->table, 1, nobody_died).allocate(key_of(2));
-  const pid_t child = ::fork();
+  const pid_t child = test::fork_child();
   if (child == 0) {
     if (shared->mutex.lock()) ::_exit(1);
     // Asked in the middle of a call, while the lock is held.
@@ -228,7 +229,7 @@ TEST(HostPagesProcesses, kill_9_at_any_point_leaves_a_sound_index_and_right_byte
   HostPages& pages = *made.value();
   std::mt19937 random(7);
   for (uint32_t round = 0; round < 40; ++round) {
-    const pid_t child = ::fork();
+    const pid_t child = test::fork_child();
     if (child == 0) {
       auto own = HostPages::attach(options("kill", 0));
       if (!own.ok()) ::_exit(3);

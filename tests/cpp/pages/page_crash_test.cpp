@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "page_fixture.h"
+#include "processes.h"
 
 namespace ucm {
 namespace {
@@ -33,7 +34,7 @@ TEST_F(PageCrashTest, everything_done_is_there_after_kill_9) {
   std::mt19937 random(42);
   for (int round = 0; round < 20; ++round) {
     const uint64_t first = progress->done.load();
-    const pid_t child = ::fork();
+    const pid_t child = test::fork_child();
     if (child == 0) {
       auto opened = PageStore::open(options(20000, 4096));
       if (!opened.ok()) ::_exit(1);
@@ -64,7 +65,7 @@ TEST_F(PageCrashTest, everything_done_is_there_after_kill_9) {
 TEST_F(PageCrashTest, kill_9_of_an_evicting_writer_never_leaves_wrong_bytes) {
   std::mt19937 random(43);
   for (int round = 0; round < 12; ++round) {
-    const pid_t child = ::fork();
+    const pid_t child = test::fork_child();
     if (child == 0) {
       auto opened = PageStore::open(options(32, 4096));
       if (!opened.ok()) ::_exit(1);

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "page_fixture.h"
+#include "processes.h"
 
 namespace ucm {
 namespace {
@@ -53,7 +54,7 @@ TEST_F(PageReaderTest, sees_the_blocks_of_another_process) {
     open_pages(options(64));
   }
   const auto reader = open_pages(reading());
-  const pid_t child = ::fork();
+  const pid_t child = test::fork_child();
   if (child == 0) {
     auto store = PageStore::open(options(64));
     if (!store.ok()) ::_exit(1);

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "posix_fixture.h"
+#include "processes.h"
 
 namespace ucm::test {
 namespace {
@@ -29,7 +30,7 @@ TEST_F(PosixProcessTest, ProcessesThatDumpTheSameKeysStoreEachOnce) {
   const auto keys = make_keys(0, 60);
   std::vector<pid_t> children;
   for (int i = 0; i < 3; ++i) {
-    const pid_t child = ::fork();
+    const pid_t child = test::fork_child();
     if (child == 0) {
       Status status = dump_blocks(*open(), keys);
       ::_exit(status.ok() ? 0 : 1);
@@ -53,7 +54,7 @@ TEST_F(PosixProcessTest, AWriterThatIsKilledLosesNothingThatWasDone) {
     int done[2];
     ASSERT_EQ(::pipe(done), 0);
     const uint64_t first = static_cast<uint64_t>(round) * kBlocks;
-    const pid_t child = ::fork();
+    const pid_t child = test::fork_child();
     if (child == 0) {
       ::close(done[0]);
       const StorePtr store = open();

@@ -15,6 +15,7 @@ import pytest
 from cli_runs import ucm, ucm_json
 from processes import started
 
+from ucm.cli import bench_pieces
 from ucm.errors import Unavailable
 from ucm.store.store import Store
 
@@ -185,6 +186,27 @@ def test_scattered_pieces_are_measured_beside_one_large_copy(tmp_path):
             assert each[f"{way}_share"] == pytest.approx(speed / limit) and speed > 0
     shown = ucm("bench", "transport", *words).stdout
     assert "one large copy" in shown and "512 KiB" in shown and "no device" in shown
+
+
+def test_every_point_of_the_plot_of_scattered_pieces_lies_inside_it(tmp_path, monkeypatch):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.setattr(pyplot, "close", lambda figure: None)
+    shares = {"load_share": 0.5, "dump_share": 0.9, "both_share": 1.7}  # the last one is highest
+    report = {
+        "platform": "cpu",
+        "remark": "",
+        "limit": {f"{way}_gb_per_s": 1.0 for way in ("load", "dump", "both")},
+        "results": [{"method": "chosen", "piece_bytes": 4096 << n, **shares} for n in range(12)],
+    }
+    bench_pieces.plot(pyplot, report, tmp_path / "copies.png")
+    panels = pyplot.gcf().axes
+    for axes in panels:
+        low, high = axes.get_ylim()
+        assert low == 0
+        assert all(y <= high for line in axes.lines for y in line.get_ydata())
+        assert [each.get_text() for each in axes.get_xticklabels()][::11] == ["4 KiB", "8 MiB"]
+    monkeypatch.undo()
+    pyplot.close(pyplot.gcf())
 
 
 def test_scattered_pieces_are_plotted_or_it_says_what_to_install(tmp_path):

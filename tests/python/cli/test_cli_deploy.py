@@ -51,3 +51,9 @@ def test_an_unknown_topic_is_answered_with_the_known_ones():
     result = ucm("deploy", "helm")
     assert result.exit_code == 2
     assert "grafana" in result.stderr
+
+
+def test_a_directory_without_a_topic_is_a_wrong_command_line(tmp_path):
+    result = ucm("deploy", "--out", tmp_path / "manifests")
+    assert result.exit_code == 2
+    assert "needs a TOPIC" in result.stderr

@@ -243,6 +243,9 @@ GEMMA_3_4B = {"text_config": {"model_type": "gemma3_text", "num_hidden_layers": 
         (model(2, 4, 4, 64) | {"head_dim": None, "hidden_size": 1.5}, "hidden_size is 1.5"),
         (model(2, 4, 4, 64) | {"kv_lora_rank": 512}, "qk_rope_head_dim is missing"),
         (model(2, 4, 4, 64) | {"layer_types": ["mamba"] * 2}, "0 of 2 layers would keep KV"),
+        (model(2, 4, 4, 64) | {"num_hidden_layers": 10**30}, "num_hidden_layers is 1000"),
+        (model(2, 4, 4, 64) | {"num_key_value_heads": 10**400}, "num_key_value_heads is 1000"),
+        (model(2, 4, 4, 64) | {"head_dim": None, "hidden_size": 3}, "4 heads share fewer values"),
     ],
 )
 def test_a_configuration_that_lacks_something_says_what(
@@ -252,6 +255,31 @@ def test_a_configuration_that_lacks_something_says_what(
     assert result.exit_code == 1
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ['{"a":' * 50000, "[" * 50000, f'{{"a": {"9" * 5000}}}'])
+def test_a_file_that_json_can_not_read_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    result = ucm("plan", "--model", tmp_path)
+    assert result.exit_code == 1
+    assert "not a config.json" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e308", "many"])
+@pytest.mark.parametrize("option", ["--gpu-gb", "--cpu-gb", "--disk-gb"])
+def test_a_size_that_no_machine_has_is_a_wrong_command_line(
+    tmp_path: Path, option: str, text: str
+) -> None:
+    result = ucm("plan", "--model", write(tmp_path, model(2, 4, 4, 64)), option, text)
+    assert result.exit_code == 2
+    assert "a number from 0 to 1e+09" in result.stderr
+
+
+def test_a_dtype_that_is_not_known_is_said(tmp_path: Path) -> None:
+    config = model(2, 4, 4, 64) | {"torch_dtype": "float7"}
+    report = ucm_json("plan", "--model", write(tmp_path, config))[1]
+    assert report["kv_dtype"] == "bf16"
+    assert "torch_dtype 'float7' is not known: bf16 is assumed" in report["notes"]
 
 
 def test_what_the_figures_leave_out_is_said(tmp_path: Path) -> None:

@@ -195,7 +195,21 @@ def test_plot_writes_a_picture_or_says_what_to_install(trace, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[1]", '{"timestamp": 1}', '{"timestamp": 1, "hash_ids": ["x"]}', "7"]
+    "line",
+    [
+        "{",
+        "[1]",
+        "7",
+        "[" * 50000,
+        '{"timestamp": 1}',
+        '{"timestamp": NaN, "hash_ids": [1]}',
+        '{"timestamp": 1e999, "hash_ids": [1]}',
+        *(
+            f'{{"timestamp": 1, "hash_ids": {ids}}}'
+            for ids in ('["x"]', '"123"', "[true]", '{"1": 2}', "[1.5]", "[1e999]")
+        ),
+    ],
+    ids=range(13),
 )
 def test_a_line_that_is_no_request_is_named(tmp_path, line):
     path = tmp_path / "t.jsonl"
@@ -211,6 +225,7 @@ def test_a_line_that_is_no_request_is_named(tmp_path, line):
         ("--capacity", "0"),
         ("--capacity", "many"),
         ("--capacity", "-5%"),
+        ("--capacity", "100000000000000000M"),
         ("--policy", "mru"),
         ("--pipeline", "Posix"),
         ("--pipeline", "Disk", "--block-bytes", "5000"),
