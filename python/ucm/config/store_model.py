@@ -178,8 +178,8 @@ class StoreConfig:
     )
     capacity_bytes: int | None = key(
         "bytes",
-        "Bytes a disk stage may use on each of its backends; of a Disk stage each rank of an engine "
-        "has so much to itself.",
+        "Bytes a disk stage may use on each of its backends; of a Disk stage each rank of an "
+        "engine has so much to itself.",
         default_text="Posix: 0, no limit; Disk: 0, 90 % of what is free",
         unit="bytes",
         minimum=0,
