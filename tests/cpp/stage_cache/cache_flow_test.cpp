@@ -276,6 +276,47 @@ TEST(Cache, ForgetsABlockThatIsRemovedWhileItIsBeingFetched) {
   EXPECT_EQ(count_present(cache.store(), keys), 0u);
 }
 
+TEST(Cache, WritesADumpThatWaitedForAFetchWhichFails) {
+  CacheOverMemory cache(cache_options(4), BlockLayout::make({5000}, 1, 0).value());
+  const auto keys = make_keys(0, 1);
+  Buffers buffers(cache.layout(), 1);
+  Buffers back(cache.layout(), 1);
+  buffers.fill(0, keys[0], 0);
+  cache.below().hold();
+  const TaskPtr load = cache.store().load(make_batch(keys, {}, back));
+  while (cache.below().loaded_rows == 0) std::this_thread::yield();
+  const TaskPtr dump = cache.store().dump(make_batch(keys, {}, buffers));
+  cache.below().let_go();
+  EXPECT_EQ(load->wait(kPatience).code(), Code::not_found);
+  EXPECT_TRUE(dump->wait(kPatience).ok());
+  EXPECT_EQ(cache.below().size(), 1u);
+  EXPECT_EQ(load_blocks(cache.store(), keys).value(), 0u);
+}
+
+TEST(Cache, DoesNotTakeASlotFromABlockWhoseShardsAreComing) {
+  CacheOverMemory cache(cache_options(2));
+  const auto keys = make_keys(0, 3);
+  const auto dump_shard = [&](uint64_t block, uint32_t shard) {
+    Buffers buffers(cache.layout(), 1);
+    buffers.fill(0, keys[block], shard);
+    const std::vector<uint32_t> shards = {shard};
+    return cache.store().dump(make_batch({&keys[block], 1}, shards, buffers))->wait(kPatience);
+  };
+  ASSERT_TRUE(dump_shard(0, 0).ok());
+  ASSERT_TRUE(dump_shard(1, 0).ok());
+  Buffers whole(cache.layout(), 3);
+  const std::vector<BlockKey> third(3, keys[2]);
+  const std::vector<uint32_t> all = {0, 1, 2};
+  for (uint32_t shard = 0; shard < 3; ++shard) whole.fill(shard, keys[2], shard);
+  const TaskPtr waiting = cache.store().dump(make_batch(third, all, whole));
+  EXPECT_FALSE(waiting->released()) << "both slots are in use";
+  ASSERT_TRUE(dump_shard(0, 1).ok());
+  ASSERT_TRUE(dump_shard(0, 2).ok());
+  EXPECT_EQ(count_present(cache.store(), {keys[0]}), 1u);
+  EXPECT_TRUE(waiting->wait(kPatience).ok());
+  EXPECT_EQ(load_blocks(cache.store(), {keys[0], keys[2]}).value(), 0u);
+}
+
 TEST(Cache, FindsAPrefixOfWhichEachStageHoldsParts) {
   CacheOverMemory cache(cache_options(4), BlockLayout::make({5000}, 1, 0).value());
   const auto keys = make_keys(0, 11);

@@ -203,6 +203,33 @@ TEST_F(SharedTableTest, a_block_whose_shards_were_staged_is_completed_by_another
   EXPECT_TRUE(mine->set_copied(slot, 2));
 }
 
+TEST_F(SharedTableTest, a_shard_that_a_killed_process_was_copying_is_copied_by_another) {
+  const auto mine = join();
+  for (const bool inside : {true, false}) {
+    Child child([&] {
+      const auto theirs = join();
+      theirs->lock();
+      const uint32_t slot = theirs->acquire(make_key(1), SlotState::gathering);
+      theirs->pin(slot);
+      theirs->claim(slot, 0);
+      theirs->set_copied(slot, 0);
+      theirs->claim(slot, 1);
+      if (!inside) theirs->unlock();
+      ::raise(SIGKILL);
+      return 0;
+    });
+    EXPECT_EQ(child.wait(), -1 - SIGKILL);
+    const Locked lock(mine.get());
+    mine->reap();
+    const uint32_t slot = mine->find(make_key(1));
+    ASSERT_NE(slot, SlotTable::kNone);
+    EXPECT_EQ(mine->claim(slot, 0), ShardState::copied);
+    EXPECT_EQ(mine->claim(slot, 1), ShardState::missing);
+    mine->forget(make_key(1));
+    mine->drop(slot);
+  }
+}
+
 TEST_F(SharedTableTest, blocks_and_their_order_outlive_a_member_that_dies_inside_the_lock) {
   const auto mine = join();
   {

@@ -253,6 +253,30 @@ def test_a_node_drops_its_own_pages_of_another_server_and_nobody_elses(
     assert os.listdir(tmp_path) == ["cache_file"]
 
 
+@pytest.mark.parametrize(
+    ("file_system", "nodes", "shared"),
+    [
+        ("nfs", 1, True),
+        ("lustre", 1, True),
+        ("fuse", 2, True),
+        ("fuse", 1, False),
+        ("xfs", 2, False),
+    ],
+)
+def test_a_folder_is_shared_where_its_file_system_is(
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    file_system: str,
+    nodes: int,
+    shared: bool,
+) -> None:
+    serve(monkeypatch, nnodes=nodes)
+    monkeypatch.setattr("ucm._core.io_capabilities", lambda _: {"file_system": file_system})
+    make()
+    assert bool([*(tmp_path / "cache_file").glob("scope-*/node-*")]) == shared
+
+
 def test_two_nodes_of_one_name_are_refused(make: Make) -> None:
     make(shared="on", coord_node_id="same")
     with pytest.raises(RuntimeError, match="is held by"):
