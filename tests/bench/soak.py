@@ -260,7 +260,8 @@ def ceilings(normal: dict[str, int]) -> dict[str, int]:
     return {
         "rss_bytes": normal["rss_bytes"] + RSS_ROOM_BYTES,
         "descriptors": normal["descriptors"] + DESCRIPTOR_ROOM,
-        "threads": normal["threads"],
+        # As documented: eight of each pipeline, beside ours.
+        "threads": 1 + len(PIPELINES) * (THREADS + 8),
     }
 
 
