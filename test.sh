@@ -33,7 +33,8 @@ usage: ./test.sh [PART [SIZE]...]
             results go to docs/benchmarks; PEERS_FOLDER names the disk, PEERS_WORDS more words for
             tests/bench/peers/peers.py
   crash     power losses, kills and damage of the disk stages; SIZE crash points for each variant (300)
-  fuzz      the parsers of foreign bytes under the sanitizers, for SIZE seconds (300)
+  fuzz      the parsers of foreign bytes under the sanitizers, for SIZE seconds (300); as long again under
+            libFuzzer where clang++-14 is installed
   soak      work on a sick storage for SIZE minutes (30) with ceilings, into .cache/soak.json
   all       lint cpp python engines asan tsan platforms arm64, the engines beside the parts behind them
 
@@ -82,6 +83,21 @@ run_crash() {
 
 run_fuzz() {
     UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 build/asan/tests/cpp/fuzz/ucm_fuzz all "$1"
+}
+
+# Each parser for the same time, by coverage; an input that breaks one stays in .cache.
+run_libfuzzer() {
+    build_cpp libfuzzer
+    folder=$(mktemp -d "$UCM_CACHE/libfuzzer-XXXXXX")
+    build/libfuzzer/tests/cpp/fuzz/ucm_fuzz corpus "$folder"
+    rc=0
+    for corpus in "$folder"/*; do
+        say "libFuzzer: $(basename "$corpus")"
+        UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 build/libfuzzer/tests/cpp/fuzz/ucm_libfuzzer \
+            -max_total_time="$(($1 / 5 + 1))" -print_final_stats=1 -artifact_prefix="$UCM_CACHE/fuzz-" "$corpus" || rc=$?
+    done
+    rm -rf "$folder"
+    return "$rc"
 }
 
 run_soak() {
@@ -361,6 +377,11 @@ part_crash() {
 part_fuzz() {
     step "C++: build (asan)" build_cpp asan
     step "fuzz: ${SIZE:-300} s" run_fuzz "${SIZE:-300}"
+    if command -v clang++-14 >/dev/null; then
+        step "libFuzzer: ${SIZE:-300} s" run_libfuzzer "${SIZE:-300}"
+    else
+        say "no clang++-14 (Debian: clang-14, libclang-rt-14-dev): libFuzzer is left out"
+    fi
 }
 
 part_soak() {

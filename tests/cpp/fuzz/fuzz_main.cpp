@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // usage: ucm_fuzz [TARGET|all] [SECONDS [SEED]]
+//        ucm_fuzz corpus FOLDER    what the writers make, a folder for each target, for libFuzzer
 // Changes what the real writer makes and gives it to the parsers. The same seed makes the same
 // inputs; a run that ends badly has printed it.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "fuzz_targets.h"
 
@@ -126,11 +129,28 @@ int run(const std::string& wanted, double seconds, uint64_t seed) {
   return found ? 0 : 2;
 }
 
+int write_corpus(const std::filesystem::path& folder) {
+  const auto targets = fuzz_targets();
+  for (size_t i = 0; i < targets.size(); ++i) {
+    std::filesystem::create_directories(folder / targets[i].name);
+    size_t number = 0;
+    for (const Bytes& input : targets[i].corpus()) {
+      std::ofstream out(folder / targets[i].name / std::to_string(number++), std::ios::binary);
+      out.put(static_cast<char>(i));
+      out.write(reinterpret_cast<const char*>(input.data()),
+                static_cast<std::streamsize>(input.size()));
+      if (!out.flush()) return 1;
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 }  // namespace ucm::test
 
 int main(int count, char** words) {
   const std::string target = count > 1 ? words[1] : "all";
+  if (target == "corpus" && count == 3) return ucm::test::write_corpus(words[2]);
   const double seconds = count > 2 ? std::strtod(words[2], nullptr) : 0;
   const uint64_t seed = count > 3 ? std::strtoull(words[3], nullptr, 10) : std::random_device()();
   return ucm::test::run(target, seconds, seed);
