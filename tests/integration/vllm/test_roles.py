@@ -33,12 +33,13 @@ def in_role(shape: Shape, role: str) -> Shape:
     return changed
 
 
-@pytest.mark.parametrize("layerwise", [False, True])
-@pytest.mark.parametrize("more", [{}, {"tp": 2}, {"tp": 2, "kind": "mla"}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{}, {"layerwise": True, "tp": 2}, {"tp": 2, "kind": "mla"}], ids=str
+)
 def test_a_consumer_loads_what_a_producer_beside_it_saves_and_adds_nothing(
-    tmp_path: Path, spec: str, layerwise: bool, more: dict[str, Any]
+    tmp_path: Path, spec: str, more: dict[str, Any]
 ) -> None:
-    shape = Shape(tmp_path, spec=spec, layerwise=layerwise, **more)
+    shape = Shape(tmp_path, spec=spec, **more)
     with (
         Engine(in_role(shape, "kv_consumer")) as consumer,
         Engine(in_role(shape, "kv_producer")) as producer,

@@ -255,9 +255,9 @@ def test_loads_that_come_too_late_are_failures_of_the_store(
 ) -> None:
     with Engine(Shape(tmp_path)) as engine:
         engine.serve("cold", PROMPT)
-    extra = {"breaker_failures": 1, "breaker_delay_s": 600.0, "timeout_s": 0.05}
+    extra = {"breaker_failures": 1, "breaker_delay_s": 600.0, "timeout_s": 0.02}
     with Engine(Shape(tmp_path, async_load=async_load, extra=extra)) as engine:
-        with disturbed(FaultRule(Operation.read, delay_ms=100)):
+        with disturbed(FaultRule(Operation.read, delay_ms=40)):
             engine.add("late", PROMPT)
             engine.step_that_loads(lambda: None)
             engine.run_checked(steps=1_000_000)
