@@ -18,6 +18,11 @@ function(ucm_cpp_test room)
     get_property(platforms GLOBAL PROPERTY UCM_SIM_TARGETS)
   endif()
   add_dependencies(${target} ${platforms})
-  gtest_discover_tests(${target} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120 LABELS ${room} ENVIRONMENT
+  # Ends what hangs; sanitizers on a busy machine are slow, and no test may fail for that.
+  set(patience 120)
+  if(UCM_SANITIZE)
+    set(patience 400)
+  endif()
+  gtest_discover_tests(${target} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${patience} LABELS ${room} ENVIRONMENT
                        "UCM_PLATFORM_DIR=${folder}")
 endfunction()
