@@ -162,6 +162,16 @@ TEST_F(PageTableTest, what_a_dead_process_was_filling_is_neither_found_nor_used_
   EXPECT_EQ(table.stats().lost, 1u);
 }
 
+TEST_F(PageTableTest, a_page_that_was_being_taken_when_its_process_died_is_free_again) {
+  constexpr size_t kHeadBytes = 256;  // docs/formats-host-pages.md
+  PageTable table = make(2);
+  // The reference is counted before the page has its state.
+  reinterpret_cast<PageRecord*>(memory_.data() + kHeadBytes)->references.store(1);
+  table.repair();
+  EXPECT_NE(table.allocate(key_of(1)).page, kNone);
+  EXPECT_NE(table.allocate(key_of(2)).page, kNone);
+}
+
 TEST_F(PageTableTest, any_sequence_of_calls_answers_as_the_model_also_after_repairs) {
   for (uint32_t seed = 0; seed < 60; ++seed) {
     std::mt19937 random(seed);

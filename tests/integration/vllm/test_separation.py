@@ -99,6 +99,18 @@ def test_another_image_or_place_separates(engine: Engine) -> None:
         assert same == [True] * first + [False] * (6 - first)
 
 
+@pytest.mark.parametrize("offset", [32, 36, 44])
+def test_an_image_within_one_block_separates_too(engine: Engine, offset: int) -> None:
+    def keys(name: str) -> list[bytes]:
+        request = engine.request(
+            f"probe-{name}-{offset}", PROMPT, mm_features=[image(name, offset, 4)]
+        )
+        return unpack(engine.connector._scheduler._track(request).keys(0, 6))
+
+    same = [one == two for one, two in zip(keys("cat"), keys("dog"), strict=True)]
+    assert same == [True] * 2 + [False] * 4
+
+
 @pytest.mark.parametrize(
     "traits",
     [

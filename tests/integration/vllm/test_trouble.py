@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from harness import VOCABULARY, Engine, Shape, right_answer
@@ -17,6 +18,7 @@ from ucm.faults import FaultRule, Operation, disturbed
 from ucm.integration.common.fallback import Breaker, Fallback
 from ucm.integration.vllm import compat
 from ucm.integration.vllm.lookup import PrefixLookup
+from ucm.integration.vllm.rank_store import Transfer
 from ucm.integration.vllm.room import SaveRoom
 from ucm.integration.vllm.ucm_connector import UCMConnector
 
@@ -25,6 +27,18 @@ pytestmark = pytest.mark.engine
 _RANDOM = random.Random(7)
 PROMPT = [_RANDOM.randrange(VOCABULARY) for _ in range(12 * 16 + 5)]
 KEYS = bytes(range(64))
+
+
+def test_a_row_of_any_layer_fails_its_block() -> None:
+    def failed(error: Exception | None, *rows: int) -> set[int]:
+        task = SimpleNamespace(error=error, failed_rows=list(rows))
+        return Transfer(task, [], bytes(3 * 16), 0.0, 0.0).failed_blocks()
+
+    # Three blocks in four shards: row 7 is block 1 in the third.
+    assert failed(Timeout("late"), 7) == {1}
+    assert failed(Timeout("late"), 0, 11) == {0, 2}
+    assert failed(Timeout("late")) == {0, 1, 2}
+    assert failed(None) == set()
 
 
 class Clock:

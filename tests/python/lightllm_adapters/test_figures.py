@@ -14,6 +14,7 @@ from light_mem import PyLocalCacheService
 from ucm.integration.lightllm import figures
 from ucm.integration.lightllm.client import PageClient, create_pages
 from ucm.metrics import monitor
+from ucm.metrics.names import BY_NAME
 from ucm.metrics.prometheus import register
 
 
@@ -63,6 +64,7 @@ def test_the_disk_level_is_there_without_the_launcher_and_its_counts_outlive_it(
     assert value("ucm_blocks", **stage) == 3
     assert value("ucm_used_bytes", **stage) == 3 * 4096
     assert value("ucm_capacity_bytes", **stage) == 64 * 4096
+    assert {name for name, *_ in service._figures.metrics()} <= BY_NAME.keys()
     service.close()
     assert value("ucm_blocks", **stage) == 0
     after = [value(name, **stage) - old for name, old in zip(names, before, strict=True)]
