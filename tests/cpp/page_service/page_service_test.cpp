@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <atomic>
+#include <thread>
 
+#include "page_service/block_task.h"
 #include "page_service/page_keys.h"
 #include "service_fixture.h"
 
@@ -74,6 +76,23 @@ TEST_F(PageServiceTest, numbers_that_do_not_fit_are_refused) {
   const auto opened = PageService::open(tiny, {tensor_.data(), kPages, test::kPageBytes});
   EXPECT_EQ(opened.status().code(), Code::invalid_argument);
   std::filesystem::remove_all(tiny.path);
+}
+
+TEST(BlockTask, an_abort_waits_for_the_copy_that_is_under_way) {
+  const page_service::PageItem item{make_keys(0, 1)[0], 0, 0};
+  page_service::BlockTask task(Direction::load, {item}, 1, {false}, [](auto&) {});
+  ASSERT_TRUE(task.begin_copy(item));
+  std::atomic<bool> over{false};
+  std::thread aborting([&] {
+    task.abort();
+    over = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_FALSE(over) << "bytes may move still";
+  task.end_copy();
+  aborting.join();
+  EXPECT_TRUE(task.ready());
+  EXPECT_FALSE(task.begin_copy(item));
 }
 
 TEST_F(PageServiceTest, a_task_outlives_its_service) {

@@ -123,6 +123,23 @@ TEST_F(DiskStageTest, a_block_of_another_length_is_not_found) {
   EXPECT_EQ(load_blocks(*stage, keys).status().code(), Code::not_found);
 }
 
+TEST_F(DiskStageTest, a_strict_dump_of_a_block_that_is_there_waits_until_it_is_on_the_disk) {
+  options_["durability"] = std::string("strict");
+  const auto stage = open();
+  const auto keys = make_keys(0, 1);
+  test::Buffers buffers(stage->layout(), 1);
+  buffers.fill(0, keys[0], 0);
+  io::set_faults(
+      {{.operation = io::Operation::sync, .path = path() + "/8192/index", .hang = true}});
+  const TaskPtr first = stage->dump(make_batch(keys, {}, buffers));
+  while (count_present(*stage, keys) == 0) std::this_thread::yield();
+  const TaskPtr second = stage->dump(make_batch(keys, {}, buffers));
+  EXPECT_FALSE(second->done());
+  io::set_faults({});
+  EXPECT_TRUE(first->wait(test::kPatience).ok());
+  EXPECT_TRUE(second->wait(test::kPatience).ok());
+}
+
 TEST_F(DiskStageTest, its_capacity_counts_for_each_backend) {
   options_["storage_backends"] = std::vector<std::string>{path("a"), path("b")};
   const auto stage = open();
