@@ -85,6 +85,8 @@ size_t memory_budget() {
   return bytes / 2;
 }
 
+Region::Region() : page_bytes_(static_cast<size_t>(::getpagesize())) {}
+
 Result<std::unique_ptr<Region>> Region::make(const RegionOptions& options) {
   std::unique_ptr<Region> region(new Region);
   UCM_TRY(region->map(options.bytes, options.huge_pages));

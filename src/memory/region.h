@@ -36,7 +36,7 @@ class Region {
   bool shared() const { return shared_; }
 
  private:
-  Region() = default;
+  Region();
   Status map(size_t bytes, bool huge_pages);
   void adopt(std::byte* start, size_t bytes, bool huge_pages);
   // Places, touches and registers what is mapped.
@@ -46,7 +46,7 @@ class Region {
 
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
-  size_t page_bytes_ = 4096;
+  size_t page_bytes_;
   bool pinned_ = false;
   bool shared_ = false;
   std::shared_ptr<Device> device_;
