@@ -36,6 +36,7 @@ class DirectoryShareTest : public ::testing::Test {
     config.spec = spec;
     config.options = {{"storage_backends", folder_ + "/store"},
                       {"capacity_bytes", blocks * 8192},
+                      {"pack_bytes", int64_t{0}},  // a file for each block, so they can be counted
                       {"buffer_number", int64_t{32}}};
     config.layout = layout_;
     config.read_only = read_only;
