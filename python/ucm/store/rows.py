@@ -42,6 +42,7 @@ class Rows(NamedTuple):
     on_host: bool = False
 
     def shard(self, row: int) -> int:
+        """The shard of one row, by its number."""
         return self.shards if isinstance(self.shards, int) else int(self.shards[row])
 
     def take(self, rows: np.ndarray) -> Rows:

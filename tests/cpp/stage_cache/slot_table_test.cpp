@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <functional>
 #include <random>
 #include <thread>
 
@@ -32,6 +33,19 @@ class SharedTableTest : public ::testing::Test {
         std::make_unique<SlotTable>(std::move(memory).value(), nullptr, SlotTable::Keeping{});
     table->set_rest(std::chrono::milliseconds(0));
     return table;
+  }
+
+  // A member that works under the lock and is killed there, or right behind it.
+  void work_and_die(bool inside, const std::function<void(SlotTable*)>& work) {
+    Child child([&] {
+      const auto theirs = join();
+      theirs->lock();
+      work(theirs.get());
+      if (!inside) theirs->unlock();
+      ::raise(SIGKILL);
+      return 0;
+    });
+    EXPECT_EQ(child.wait(), -1 - SIGKILL);
   }
 
   const BlockLayout layout_ = BlockLayout::make({100, 200}, kShards, 9).value();
@@ -130,17 +144,12 @@ TEST_F(SharedTableTest, a_pin_of_another_process_keeps_a_block_and_goes_with_the
 
 TEST_F(SharedTableTest, what_one_process_keeps_is_no_victim_of_another_until_anybody_lets_it_go) {
   const auto mine = join();
-  Child child([&] {
-    const auto theirs = join();
-    theirs->lock();
+  work_and_die(true, [](SlotTable* theirs) {
     for (uint32_t i = 0; i < kSlots; ++i) {
-      const uint32_t slot = add_ready(theirs.get(), make_key(i));
+      const uint32_t slot = add_ready(theirs, make_key(i));
       if (theirs->keep(slot) != (i < kSlots / 2)) std::_Exit(1);
     }
-    ::raise(SIGKILL);
-    return 0;
   });
-  EXPECT_EQ(child.wait(), -1 - SIGKILL);
   const Locked lock(mine.get());
   EXPECT_EQ(mine->repairs(), 1u);
   EXPECT_EQ(mine->kept(), kSlots / 2);
@@ -158,15 +167,9 @@ TEST_F(SharedTableTest, what_one_process_keeps_is_no_victim_of_another_until_any
 
 TEST_F(SharedTableTest, a_slot_that_a_dead_member_was_filling_rests_and_then_serves_again) {
   const auto mine = join();
-  Child child([&] {
-    const auto theirs = join();
-    theirs->lock();
+  work_and_die(false, [](SlotTable* theirs) {
     theirs->pin(theirs->acquire(make_key(1), SlotState::fetching));
-    theirs->unlock();
-    ::raise(SIGKILL);
-    return 0;
   });
-  EXPECT_EQ(child.wait(), -1 - SIGKILL);
   mine->set_rest(std::chrono::milliseconds(200));
   {
     const Locked lock(mine.get());
@@ -206,19 +209,13 @@ TEST_F(SharedTableTest, a_block_whose_shards_were_staged_is_completed_by_another
 TEST_F(SharedTableTest, a_shard_that_a_killed_process_was_copying_is_copied_by_another) {
   const auto mine = join();
   for (const bool inside : {true, false}) {
-    Child child([&] {
-      const auto theirs = join();
-      theirs->lock();
+    work_and_die(inside, [](SlotTable* theirs) {
       const uint32_t slot = theirs->acquire(make_key(1), SlotState::gathering);
       theirs->pin(slot);
       theirs->claim(slot, 0);
       theirs->set_copied(slot, 0);
       theirs->claim(slot, 1);
-      if (!inside) theirs->unlock();
-      ::raise(SIGKILL);
-      return 0;
     });
-    EXPECT_EQ(child.wait(), -1 - SIGKILL);
     const Locked lock(mine.get());
     mine->reap();
     const uint32_t slot = mine->find(make_key(1));
@@ -237,13 +234,7 @@ TEST_F(SharedTableTest, blocks_and_their_order_outlive_a_member_that_dies_inside
     for (uint32_t i = 0; i < kSlots; ++i) add_ready(mine.get(), make_key(i));
     mine->touch(mine->find(make_key(0)));
   }
-  Child child([&] {
-    const auto theirs = join();
-    theirs->lock();
-    ::raise(SIGKILL);
-    return 0;
-  });
-  EXPECT_EQ(child.wait(), -1 - SIGKILL);
+  work_and_die(true, [](SlotTable*) {});
   const Locked lock(mine.get());
   EXPECT_EQ(mine->ready_blocks(), kSlots);
   add_ready(mine.get(), make_key(1000));
@@ -254,20 +245,14 @@ TEST_F(SharedTableTest, blocks_and_their_order_outlive_a_member_that_dies_inside
 TEST_F(SharedTableTest, a_block_that_was_complete_when_its_process_died_can_be_stored_again) {
   const auto mine = join();
   for (const bool inside : {true, false}) {
-    Child child([&] {
-      const auto theirs = join();
-      theirs->lock();
+    work_and_die(inside, [](SlotTable* theirs) {
       const uint32_t slot = theirs->acquire(make_key(1), SlotState::gathering);
       theirs->pin(slot);
       for (uint32_t shard = 0; shard < kShards; ++shard) {
         theirs->claim(slot, shard);
         theirs->set_copied(slot, shard);
       }
-      if (!inside) theirs->unlock();
-      ::raise(SIGKILL);
-      return 0;
     });
-    EXPECT_EQ(child.wait(), -1 - SIGKILL);
     const Locked lock(mine.get());
     mine->reap();
     EXPECT_EQ(mine->find(make_key(1)), SlotTable::kNone) << "it would never become ready";
