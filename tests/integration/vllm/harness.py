@@ -245,7 +245,7 @@ class Engine:
         self.connector._scheduler.finished("finder")
         for rank in range(len(self.workers)) if ranks is None else ranks:
             store = self.workers[rank].connector._worker.store
-            store.remove(store.plain_keys(key))
+            store.abandon(store.plain_keys(key))
 
     def settle_loads(self) -> None:
         """Wait until the loads that are under way have ended."""

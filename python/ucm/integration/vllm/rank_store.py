@@ -232,10 +232,6 @@ class RankStore:
             return False
         return True
 
-    def remove(self, keys: bytes) -> None:
-        """Forget blocks in every stage."""
-        self._store.native.remove(keys)
-
     def abandon(self, keys: bytes) -> None:
         """Make sure that nothing of a save is used whose content is not to be trusted."""
         self._store.native.abandon(keys)
