@@ -23,7 +23,7 @@ using TaskPtr = std::shared_ptr<Task>;
 // `started` before: from then on a stream can wait in the host's place. Thread-safe.
 // A task fails row by row: `status` is the first cause, `failed_rows` names every row that failed.
 // After a timeout of `wait` the transfer goes on; the caller's memory stays borrowed until `done`.
-class UCM_API Task {
+class UCM_API Task : public std::enable_shared_from_this<Task> {
  public:
   // Called once when the task is done, on the thread that finished the last row.
   using DoneCallback = std::function<void(Task&)>;
@@ -69,13 +69,17 @@ class UCM_API Task {
   // and what is released has started.
   void release_row(uint32_t row);
   void finish_row(uint32_t row, const Status& status);
+  // The same for rows that all went well.
+  void finish_rows(std::span<const uint32_t> rows);
 
  private:
   // What a row has passed, a bit each.
   struct RowState {
     std::atomic<uint8_t> passed{0};
   };
-  void pass(uint32_t row, uint8_t milestones);
+  // True: the last row has passed one of them.
+  bool pass(std::span<const uint32_t> rows, uint8_t milestones);
+  void notify();
   Status wait_until(const std::atomic<uint32_t>& open, const char* milestone,
                     std::chrono::nanoseconds timeout);
   void note_failure(uint32_t row, const Status& status);
