@@ -17,7 +17,7 @@ constexpr size_t kCopyHere = size_t{256} << 10;
 // Small blocks that wait for slots go on together, and reach the stage below together.
 constexpr size_t kGatherBytes = size_t{512} << 10;
 // So many rows ahead the index is fetched from memory.
-constexpr uint32_t kAhead = 8;
+constexpr uint32_t kRowsAhead = 8;
 
 }  // namespace
 
@@ -64,7 +64,7 @@ TaskPtr CacheFlow::start(Direction direction, const Batch& batch) {
       const Guard guard(this);
       if (first == 0) ++open_;
       for (uint32_t i = first; i < std::min(rows, first + turn); ++i) {
-        if (i + kAhead < rows) parts_.slots->prefetch(transfer->keys[i + kAhead]);
+        if (i + kRowsAhead < rows) parts_.slots->prefetch(transfer->keys[i + kRowsAhead]);
         const Row row{transfer.get(), i};
         if (closed_) {
           work.finished.push_back({row, closed_status()});
