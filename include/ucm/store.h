@@ -57,6 +57,8 @@ class UCM_API Store {
   virtual Status unpin(std::span<const BlockKey> keys);
 
   // Ends what is under way within the stage's timeout and lets go of threads, files and memory.
+  // Of a pipeline: loads that a hanging storage has not answered by then fail as `unavailable`, and
+  // no byte of the callers' memory moves any more; released dumps are done when it answers.
   // Later calls answer `unavailable`. Idempotent.
   virtual void close() = 0;
 };

@@ -174,19 +174,6 @@ void CacheFlow::wait_for(const Row& row, uint32_t slot) {
   }
 }
 
-// Blocks whose other shards can not come any more because the store closes. In a shared pool they
-// may come from others.
-void CacheFlow::fail_incomplete() {
-  if (parts_.slots->shared()) return;
-  for (auto& [slot, filling] : fillings_) {
-    if (filling.copying == 0 || parts_.slots->all_claimed(slot)) continue;
-    if (filling.failure.ok()) {
-      filling.failure = closed_status();
-    }
-    parts_.slots->doom(slot);
-  }
-}
-
 bool CacheFlow::look_again() {
   Work work;
   bool waits = false;
@@ -306,23 +293,6 @@ void CacheFlow::let_go(std::span<const BlockKey> keys) {
     if (slot != SlotTable::kNone) parts_.slots->let_go(slot);
   }
   publish_gauges();
-}
-
-void CacheFlow::drain() {
-  Work work;
-  {
-    const Guard guard(this);
-    closed_ = true;
-    for (WaitingRows* rows : {&waiting_, &elsewhere_}) {
-      for (Row& row : rows->extract([](const Row&) { return true; })) {
-        work.finished.emplace_back(std::move(row), closed_status());
-      }
-    }
-    fail_incomplete();
-  }
-  act(std::move(work));
-  std::unique_lock lock(mutex_);
-  idle_.wait_for(lock, parts_.timeout, [this] { return open_ == 0; });
 }
 
 }  // namespace ucm::stages::cache
