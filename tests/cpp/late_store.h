@@ -23,13 +23,24 @@ class LateAnswers {
     return pending_.size();
   }
   // Answers everything, on the calling thread.
-  void answer(const Status& status) {
-    std::vector<Pending> pending;
+  void answer(const Status& status) { answer(0, count(), status); }
+  void answer_first(const Status& status) { answer(0, 1, status); }
+  void answer_last(const Status& status) { answer(count() - 1, 1, status); }
+
+ private:
+  struct Pending {
+    std::function<void(uint32_t, const Status&)> on_row;
+    TaskPtr task;
+  };
+  void answer(size_t first, size_t count, const Status& status) {
+    std::vector<Pending> taken;
     {
       const std::lock_guard lock(mutex_);
-      pending.swap(pending_);
+      const auto begin = pending_.begin() + static_cast<ptrdiff_t>(first);
+      taken.assign(begin, begin + static_cast<ptrdiff_t>(count));
+      pending_.erase(begin, begin + static_cast<ptrdiff_t>(count));
     }
-    for (const auto& [on_row, task] : pending) {
+    for (const auto& [on_row, task] : taken) {
       for (uint32_t row = 0; row < task->rows(); ++row) {
         if (on_row) on_row(row, status);
         task->finish_row(row, status);
@@ -37,11 +48,6 @@ class LateAnswers {
     }
   }
 
- private:
-  struct Pending {
-    std::function<void(uint32_t, const Status&)> on_row;
-    TaskPtr task;
-  };
   std::mutex mutex_;
   std::vector<Pending> pending_;
 };

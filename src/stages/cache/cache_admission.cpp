@@ -127,6 +127,11 @@ bool CacheFlow::admit_load(const Row& row, Work* work) {
     work->copies.push_back({row, slot});
     return true;
   }
+  if (slot != SlotTable::kNone && slots.overdue(slot, parts_.timeout)) {
+    // Who asked first has given up; the storage keeps the slot until it answers.
+    slots.drop(slot);
+    slot = SlotTable::kNone;
+  }
   if (slot != SlotTable::kNone &&
       (slots.state(slot) == SlotState::fetching || slots.all_claimed(slot))) {
     wait_for(row, slot);

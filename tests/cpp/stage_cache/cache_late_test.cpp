@@ -61,5 +61,25 @@ TEST_F(CacheLateTest, ABlockThatWasRemovedWhileItWasWrittenIsNotRemovedFromAStag
   EXPECT_TRUE(task->wait(kPatience).ok());
 }
 
+TEST_F(CacheLateTest, AFetchThatHasOutlivedTheTimeLimitIsNotWaitedForByOthers) {
+  const TaskPtr first = store_->load(make_batch(keys_, {}, *buffers_));
+  EXPECT_EQ(answers_->count(), 1u);
+  Buffers again(layout_, 2);
+  const TaskPtr second = store_->load(make_batch(keys_, {}, again));
+  EXPECT_EQ(answers_->count(), 1u) << "it waits for the first one";
+  std::this_thread::sleep_for(std::chrono::milliseconds(110));
+  Buffers later(layout_, 2);
+  const TaskPtr third = store_->load(make_batch(keys_, {}, later));
+  ASSERT_EQ(answers_->count(), 2u);
+  answers_->answer_last({});
+  EXPECT_TRUE(third->wait(kPatience).ok());
+  EXPECT_FALSE(first->done());
+  EXPECT_EQ(count_present(*store_, keys_), 2u);
+  answers_->answer({});
+  EXPECT_EQ(first->wait(kPatience).code(), Code::cancelled);
+  EXPECT_EQ(second->wait(kPatience).code(), Code::cancelled);
+  EXPECT_TRUE(store_->load(make_batch(keys_, {}, later))->wait(kPatience).ok());
+}
+
 }  // namespace
 }  // namespace ucm::test
