@@ -38,6 +38,7 @@ class Stack : public Pipeline {
   TaskPtr dump(const Batch& batch) override { return top_->dump(batch); }
   Status remove(std::span<const BlockKey> keys) override { return top_->remove(keys); }
   Status abandon(std::span<const BlockKey> keys) override { return top_->abandon(keys); }
+  Status renew(std::span<const BlockKey> keys) override { return top_->renew(keys); }
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override {
     if (pinned.size() != keys.size()) {
       return make_status(Code::invalid_argument, "pin: %zu answers for %zu keys", pinned.size(),

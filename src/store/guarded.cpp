@@ -180,6 +180,10 @@ class Guarded : public Store {
 
   // Always tried: the block may be wrong.
   Status remove(std::span<const BlockKey> keys) override { return noted(stage_->remove(keys)); }
+  // A hint: not worth a probe.
+  Status renew(std::span<const BlockKey> keys) override {
+    return loads_->refuses() || lookups_->refuses() ? Status() : stage_->renew(keys);
+  }
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override {
     if (!lookups_->allows()) return lookups_->refuse();
     return noted(stage_->pin(keys, pinned));

@@ -116,6 +116,7 @@ class Ladder : public Store {
   TaskPtr load(const Batch& batch) override;
   TaskPtr dump(const Batch& batch) override;
   Status remove(std::span<const BlockKey> keys) override;
+  Status renew(std::span<const BlockKey> keys) override;
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
   Status unpin(std::span<const BlockKey> keys) override;
   void close() override {
@@ -226,6 +227,12 @@ TaskPtr Ladder::dump(const Batch& batch) {
 Status Ladder::remove(std::span<const BlockKey> keys) {
   Status above = upper_->remove(keys);
   Status below = lower_->remove(keys);
+  return above.ok() ? below : above;
+}
+
+Status Ladder::renew(std::span<const BlockKey> keys) {
+  Status above = upper_->renew(keys);
+  Status below = lower_->renew(keys);
   return above.ok() ? below : above;
 }
 

@@ -118,6 +118,11 @@ Status LentStage::abandon(std::span<const BlockKey> keys) {
   return visit ? visit->abandon(keys) : gone();
 }
 
+Status LentStage::renew(std::span<const BlockKey> keys) {
+  const Visit visit(this);
+  return visit ? visit->renew(keys) : gone();
+}
+
 Status LentStage::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {
   const Visit visit(this);
   return visit ? visit->pin(keys, pinned) : gone();

@@ -282,6 +282,11 @@ void CacheFlow::remove(std::span<const BlockKey> keys) {
   act(std::move(work));
 }
 
+void CacheFlow::renew(std::span<const BlockKey> keys) {
+  const Guard guard(this);
+  renew_last_first(keys);
+}
+
 void CacheFlow::keep(std::span<const BlockKey> keys, std::span<uint8_t> kept) {
   const Guard guard(this);
   for (size_t i = 0; i < keys.size(); ++i) {

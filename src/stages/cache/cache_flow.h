@@ -58,6 +58,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void remove(std::span<const BlockKey> keys);
   // Gives up those of which only a part is here (cache_abandon.cpp); answers the others.
   std::vector<BlockKey> abandon(std::span<const BlockKey> keys);
+  void renew(std::span<const BlockKey> keys);
   void keep(std::span<const BlockKey> keys, std::span<uint8_t> kept);
   void let_go(std::span<const BlockKey> keys);
   // A shared pool has changed, or a member may have died: looks again at what waits for others.
@@ -171,6 +172,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   SentBatch describe(const std::vector<uint32_t>& slots);
   void finish(const Row& row, const Status& status);
   void end_transfer(Transfer* transfer);
+  void renew_last_first(std::span<const BlockKey> keys);
   void publish_gauges();
 
   Parts parts_;

@@ -44,6 +44,7 @@ class CacheStage : public Store {
     if (closed_) return closed_status();
     return flow_ ? remove(flow_->abandon(keys)) : remove(keys);
   }
+  Status renew(std::span<const BlockKey> keys) override;
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
   Status unpin(std::span<const BlockKey> keys) override;
   void close() override;
@@ -152,6 +153,12 @@ Status CacheStage::remove(std::span<const BlockKey> keys) {
   if (flow_) flow_->remove(keys);
   if (views_) views_->remove(keys);
   return next_ ? next_->remove(keys) : Status();
+}
+
+Status CacheStage::renew(std::span<const BlockKey> keys) {
+  if (closed_) return closed_status();
+  if (flow_) flow_->renew(keys);
+  return next_ ? next_->renew(keys) : Status();
 }
 
 Status CacheStage::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {

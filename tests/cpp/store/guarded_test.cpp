@@ -61,6 +61,8 @@ TEST_F(GuardedTest, PassesEverythingOnWhileTheStageWorks) {
   EXPECT_EQ(count_present(*guarded_, keys), 3u);
   EXPECT_EQ(guarded_->lookup_prefix(make_keys(0, 5)).value(), 3u);
   EXPECT_EQ(load_blocks(*guarded_, keys).value(), 0u);
+  ASSERT_TRUE(guarded_->renew(keys).ok());
+  EXPECT_EQ(stage_->renewals, 1);
   ASSERT_TRUE(guarded_->remove(keys).ok());
   EXPECT_EQ(stage_->size(), 0u);
   EXPECT_EQ(refused("lookup") + refused("load") + refused("dump"), 0u);
@@ -78,7 +80,8 @@ TEST_F(GuardedTest, LeavesAStageAloneThatKeepsFailingAndTellsSo) {
   std::vector<uint8_t> pinned(2);
   EXPECT_EQ(guarded_->pin(make_keys(0, 2), pinned).code(), Code::unavailable);
   EXPECT_EQ(guarded_->unpin(make_keys(0, 2)).code(), Code::unavailable);
-  EXPECT_EQ(stage_->lookups + stage_->loads + stage_->dumps, 0);
+  EXPECT_TRUE(guarded_->renew(make_keys(0, 2)).ok());
+  EXPECT_EQ(stage_->lookups + stage_->loads + stage_->dumps + stage_->renewals, 0);
   EXPECT_EQ(refused("lookup"), 4u);
   EXPECT_EQ(refused("load"), 1u);
   EXPECT_EQ(refused("dump"), 1u);

@@ -59,6 +59,7 @@ TEST_F(LentStageTest, AnswersUnavailableWithoutTheStage) {
   EXPECT_EQ(lent_->prefetch(keys_).code(), Code::unavailable);
   EXPECT_EQ(lent_->remove(keys_).code(), Code::unavailable);
   EXPECT_EQ(lent_->abandon(keys_).code(), Code::unavailable);
+  EXPECT_EQ(lent_->renew(keys_).code(), Code::unavailable);
   EXPECT_EQ(lent_->pin(keys_, answers).code(), Code::unavailable);
   EXPECT_EQ(lent_->unpin(keys_).code(), Code::unavailable);
   EXPECT_EQ(dump_blocks(*lent_, keys_).code(), Code::unavailable);
