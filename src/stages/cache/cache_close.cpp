@@ -6,20 +6,21 @@ namespace ucm::stages::cache {
 // Blocks whose other shards can not come any more because the store closes. In a shared pool they
 // may come from others.
 void CacheFlow::fail_incomplete() {
-  if (parts_.slots->shared()) return;
-  for (auto& [slot, filling] : fillings_) {
-    if (filling.copying == 0 || parts_.slots->all_claimed(slot)) continue;
-    if (filling.failure.ok()) {
-      filling.failure = closed_status();
-    }
-    parts_.slots->doom(slot);
+  SlotTable& slots = *parts_.slots;
+  if (slots.shared()) return;
+  for (uint32_t slot = 0; slot < slots.slots(); ++slot) {
+    if (slots.state(slot) != SlotState::gathering || slots.pins_here(slot) == 0) continue;
+    if (slots.all_claimed(slot)) continue;
+    Filling& filling = fillings_[slot];
+    if (filling.failure.ok()) filling.failure = closed_status();
+    slots.doom(slot);
   }
 }
 
 void CacheFlow::end_waiting(Work* work) {
   for (WaitingRows* rows : {&waiting_, &elsewhere_}) {
-    for (Row& row : rows->extract([](const Row&) { return true; })) {
-      work->finished.emplace_back(std::move(row), closed_status());
+    for (const Row& row : rows->extract([](const Row&) { return true; })) {
+      work->finished.push_back({row, closed_status()});
     }
   }
 }
@@ -45,7 +46,7 @@ void CacheFlow::give_up() {
     const Guard guard(this);
     end_waiting(&work);
     for (auto& [slot, filling] : fillings_) {
-      for (Row& row : filling.waiters) work.finished.emplace_back(std::move(row), closed_status());
+      for (const Row& row : filling.waiters) work.finished.push_back({row, closed_status()});
       filling.waiters.clear();
     }
   }
