@@ -312,7 +312,8 @@ class StoreConfig:
     )
     timeout_s: float | None = key(
         "float",
-        "Time limit of one transfer and of one wait.",
+        "Time limit of one transfer and of one wait; a stage below another one that has answered "
+        "nothing for half of it is left alone.",
         unit="s",
         minimum=0.001,
         maximum=900000,

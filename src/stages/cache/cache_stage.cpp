@@ -6,6 +6,7 @@
 #include "stages/cache/cache_options.h"
 #include "stages/cache/cache_watch.h"
 #include "stages/cache/pool_views.h"
+#include "store/lent_stage.h"
 #include "store/stage.h"
 
 namespace ucm {
@@ -17,7 +18,8 @@ class CacheStage : public Store {
  public:
   CacheStage(BlockLayout layout, std::shared_ptr<CacheFlow> flow, std::unique_ptr<CacheWatch> watch,
              std::unique_ptr<PoolViews> views, std::shared_ptr<StageMetrics> metrics,
-             std::shared_ptr<CapacityShadow> shadow, StorePtr next, bool read_only)
+             std::shared_ptr<CapacityShadow> shadow, std::shared_ptr<LentStage> next,
+             bool read_only)
       : layout_(std::move(layout)),
         flow_(std::move(flow)),
         watch_(std::move(watch)),
@@ -26,7 +28,10 @@ class CacheStage : public Store {
         shadow_(std::move(shadow)),
         next_(std::move(next)),
         read_only_(read_only) {}
-  ~CacheStage() override { close(); }
+  ~CacheStage() override {
+    close();
+    if (next_) next_->take_back();
+  }
 
   const BlockLayout& layout() const override { return layout_; }
   Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) override;
@@ -39,6 +44,7 @@ class CacheStage : public Store {
     if (closed_) return closed_status();
     return flow_ ? remove(flow_->abandon(keys)) : remove(keys);
   }
+  Status renew(std::span<const BlockKey> keys) override;
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
   Status unpin(std::span<const BlockKey> keys) override;
   void close() override;
@@ -53,7 +59,7 @@ class CacheStage : public Store {
   const std::unique_ptr<PoolViews> views_;  // of a lookup-only store over shared pools
   const std::shared_ptr<StageMetrics> metrics_;
   const std::shared_ptr<CapacityShadow> shadow_;  // null when nothing is retained
-  const StorePtr next_;                           // may be null
+  const std::shared_ptr<LentStage> next_;         // may be null
   const bool read_only_;
   std::atomic<bool> closed_{false};
 };
@@ -149,6 +155,12 @@ Status CacheStage::remove(std::span<const BlockKey> keys) {
   return next_ ? next_->remove(keys) : Status();
 }
 
+Status CacheStage::renew(std::span<const BlockKey> keys) {
+  if (closed_) return closed_status();
+  if (flow_) flow_->renew(keys);
+  return next_ ? next_->renew(keys) : Status();
+}
+
 Status CacheStage::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {
   if (closed_) return closed_status();
   std::vector<uint8_t> here(keys.size());
@@ -175,7 +187,7 @@ void CacheStage::close() {
   if (flow_) flow_->drain();
   watch_.reset();
   if (next_) next_->close();
-  if (flow_) flow_->close_copier();
+  if (flow_) flow_->give_up();
 }
 
 Result<std::unique_ptr<SlotTable>> make_table(const CacheOptions& options,
@@ -204,6 +216,8 @@ Result<StorePtr> make_cache(StageContext context) {
   std::shared_ptr<CapacityShadow> shadow;
   std::unique_ptr<CacheWatch> watch;
   std::unique_ptr<PoolViews> views;
+  std::shared_ptr<LentStage> next;
+  if (context.next) next = std::make_shared<LentStage>(std::move(context.next));
   if (!context.layout.empty()) {
     CacheFlow::Parts parts;
     UCM_TRY_ASSIGN(parts.slots, make_table(options, context));
@@ -220,7 +234,7 @@ Result<StorePtr> make_cache(StageContext context) {
     parts.copier = std::make_unique<transport::Copier>(context.device, options.copy_threads);
     UCM_TRY(parts.copier->check());
     parts.metrics = metrics;
-    parts.next = context.next.get();
+    parts.next = next;
     parts.retain = options.retain;
     parts.timeout = options.timeout;
     flow = std::make_shared<CacheFlow>(std::move(parts));
@@ -235,7 +249,7 @@ Result<StorePtr> make_cache(StageContext context) {
   }
   return StorePtr(std::make_unique<CacheStage>(
       context.layout, std::move(flow), std::move(watch), std::move(views), std::move(metrics),
-      std::move(shadow), std::move(context.next), context.read_only));
+      std::move(shadow), std::move(next), context.read_only));
 }
 
 }  // namespace

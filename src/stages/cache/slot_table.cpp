@@ -248,6 +248,11 @@ void SlotTable::forget(const BlockKey& key) {
   }
 }
 
+bool SlotTable::overdue(uint32_t slot, std::chrono::nanoseconds age) const {
+  if (state(slot) != SlotState::fetching) return false;
+  return std::chrono::milliseconds(now_ms() - entry(slot).since_ms) > age;
+}
+
 bool SlotTable::reclaim_abandoned(std::chrono::milliseconds age) {
   if (header().gathering == 0) return false;
   const uint32_t now = now_ms();

@@ -90,6 +90,8 @@ class SlotTable {
   bool set_copied(uint32_t slot, uint32_t shard);
   bool all_claimed(uint32_t slot) const;
   bool copying(uint32_t slot) const;
+  // A block that has been fetched for longer than `age`.
+  bool overdue(uint32_t slot, std::chrono::nanoseconds age) const;
   // A gathering block that nobody is at work on now.
   bool idle(uint32_t slot) const {
     return state(slot) == SlotState::gathering && entry(slot).pinned_by == 0;
