@@ -110,8 +110,8 @@ class StoreConfig:
     share: bool | None = key(
         "bool",
         "One Cache for all processes of this user on the node with the same `unique_id`, pipeline "
-        "and backends: ranks and scheduler of an engine, or several engines. `eviction_policy` is "
-        "then `lru`.",
+        "and backends: ranks and scheduler of an engine, or several engines. Its size and "
+        "`eviction_policy` are those of the first.",
         default_text="false",
         stages=("Cache",),
         aliases=("share_buffer_enable",),

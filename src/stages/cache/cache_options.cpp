@@ -13,7 +13,7 @@ namespace ucm::stages::cache {
 namespace {
 
 constexpr size_t kDefaultPoolBytes = size_t{1} << 30;
-constexpr uint32_t kMaxSlots = 1u << 30;
+constexpr uint32_t kMaxSlots = base::kTooManySlots - 1;
 // Two copy as fast as most memories go, and a pipeline keeps to a few threads in all.
 constexpr uint32_t kMostDefaultThreads = 2;
 
@@ -36,7 +36,8 @@ Result<CacheOptions> CacheOptions::read(const Options& options) {
   UCM_TRY(reader.read_keeping(&o.second_use, &o.pin_limit));
   UCM_TRY(reader.read("share", &o.share));
   UCM_TRY(reader.read("unique_id", &o.unique_id));
-  UCM_TRY(o.check_share());
+  // Staging memory is given back at once: there is nothing to share.
+  if (!o.retain) o.share = false;
   UCM_TRY(reader.read("copy_threads", &o.copy_threads));
   if (o.copy_threads > 64) {
     return make_status(Code::invalid_argument, "option cache.copy_threads: expected 0 to 64");
@@ -48,20 +49,6 @@ Result<CacheOptions> CacheOptions::read(const Options& options) {
   UCM_TRY(reader.read("timeout_s", &timeout_s));
   o.timeout = std::chrono::nanoseconds(static_cast<int64_t>(timeout_s * 1e9));
   return o;
-}
-
-Status CacheOptions::check_share() {
-  // Staging memory is given back at once: there is nothing to share.
-  if (!retain) share = false;
-  if (!share) return {};
-  // The orders of the other policies live in the memory of one process.
-  if (eviction_policy != "auto" && eviction_policy != "lru") {
-    return make_status(Code::invalid_argument,
-                       "option cache.eviction_policy: '%s' works in the memory of one process; "
-                       "with share use auto or lru, which are the same there",
-                       eviction_policy.c_str());
-  }
-  return {};
 }
 
 uint32_t CacheOptions::slots(const BlockLayout& layout) const {

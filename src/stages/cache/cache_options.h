@@ -37,9 +37,6 @@ struct CacheOptions {
   static Result<CacheOptions> read(const Options& options);
   // The slots all limits allow together; says in the log which one decided. At least 1.
   uint32_t slots(const BlockLayout& layout) const;
-
- private:
-  Status check_share();
 };
 
 }  // namespace ucm::stages::cache

@@ -78,7 +78,7 @@ void PoolViews::look_for_pools() {
     auto pool = watch_shared_pool(path);
     if (pool.ok()) {
       pools_[path] = std::make_unique<SlotTable>(
-          std::move(pool).value(), nullptr,
+          std::move(pool).value(),
           SlotTable::Keeping{.retain = true, .second_use = false, .keep_share = keep_share_});
       continue;
     }

@@ -6,7 +6,6 @@
 #include <optional>
 #include <vector>
 
-#include "base/eviction_lru.h"
 #include "base/second_use.h"
 #include "stages/cache/block_index.h"
 #include "stages/cache/pool_memory.h"
@@ -33,9 +32,7 @@ class SlotTable {
     bool second_use = false;  // the same for a block that has not been here lately
     double keep_share = 0.5;  // of the slots that may be marked as kept
   };
-  // `policy` null: the order of use in the directory.
-  SlotTable(PoolMemory memory, std::unique_ptr<base::EvictionPolicy> policy,
-            const Keeping& keeping);
+  SlotTable(PoolMemory memory, const Keeping& keeping);
   ~SlotTable();
 
   void lock();
@@ -51,9 +48,15 @@ class SlotTable {
   // when all are in use.
   uint32_t acquire(const BlockKey& key, SlotState state);
   void make_ready(uint32_t slot);
-  void touch(uint32_t slot) { policy_->touch(slot); }
+  void touch(uint32_t slot) {
+    note_use(slot);
+    policy_->touch(slot);
+  }
   // No further use, but the last one so far.
-  void renew(uint32_t slot) { policy_->renew(slot); }
+  void renew(uint32_t slot) {
+    note_use(slot);
+    policy_->renew(slot);
+  }
   void pin(uint32_t slot);
   void unpin(uint32_t slot);
   // A ready slot that is kept is not evicted by any process, even when the one that asked for it is
@@ -107,6 +110,7 @@ class SlotTable {
   // How often the directory was put in order after a process died inside the lock.
   uint32_t repairs() const { return header().repairs; }
   size_t slot_bytes() const { return header().slot_bytes; }
+  std::string_view policy_name() const { return directory_.policy_name(); }
 
   // How long a slot stays unused that a member was writing to when it died: transfers that the
   // kernel or a device had under way may still arrive.
@@ -125,6 +129,8 @@ class SlotTable {
   bool release_rested();
   void set_state(uint32_t slot, SlotState state);
   void note_change() { changed_ = true; }
+  // Of a ready slot.
+  void note_use(uint32_t slot) { entry(slot).since = ++header().uses; }
   // slot_recovery.cpp
   bool reap_members(uint64_t gone);
   void repair();
@@ -134,7 +140,6 @@ class SlotTable {
   PoolMemory memory_;
   const SlotDirectory directory_;
   BlockIndex index_;
-  base::LruPolicy* order_ = nullptr;  // `policy_`, when that is the order in the directory
   const std::unique_ptr<base::EvictionPolicy> policy_;
   const bool retain_;
   const uint64_t most_kept_;
