@@ -179,12 +179,15 @@ void CacheStage::close() {
 
 Result<std::unique_ptr<SlotTable>> make_table(const CacheOptions& options,
                                               const StageContext& context) {
-  const uint32_t slots = options.slots(context.layout);
+  uint32_t slots = options.slots(context.layout);
+  if (options.share) {
+    UCM_TRY_ASSIGN(slots, options.own_slots(slots, context.layout.slot_bytes()));
+  }
   const PoolOptions pool = {context.layout.slot_bytes(), slots, options.huge_pages,
                             options.prefault, context.device};
   const SlotTable::Keeping keeping = {options.retain, options.second_use, options.pin_limit};
   if (options.share) {
-    UCM_TRY_ASSIGN(auto memory, join_shared_pool(options.unique_id, context.layout, pool,
+    UCM_TRY_ASSIGN(auto memory, join_shared_pool(options.place(), context.layout, pool,
                                                  options.eviction_policy));
     return std::make_unique<SlotTable>(std::move(memory), keeping);
   }
@@ -230,7 +233,7 @@ Result<StorePtr> make_cache(StageContext context) {
       }
     }
   } else if (options.share) {
-    views = std::make_unique<PoolViews>(options.unique_id, options.pin_limit);
+    views = std::make_unique<PoolViews>(options.place(), options.pin_limit);
   }
   return StorePtr(std::make_unique<CacheStage>(
       context.layout, std::move(flow), std::move(watch), std::move(views), std::move(metrics),

@@ -82,13 +82,14 @@ Result<PoolMemory> make_own_pool(const BlockLayout& layout, const PoolOptions& o
   return pool;
 }
 
-Result<PoolMemory> join_shared_pool(const std::string& name, const BlockLayout& layout,
+Result<PoolMemory> join_shared_pool(const PoolPlace& place, const BlockLayout& layout,
                                     const PoolOptions& options, std::string_view policy) {
   UCM_TRY_ASSIGN(const SlotDirectory::Shape wanted, shape_for(layout, options, policy));
   UCM_TRY_ASSIGN(const std::string directory, memory::runtime_directory());
-  const std::string path = directory + "/" + file_name(name, layout);
+  const std::string path = directory + "/" + file_name(place.name, layout);
   const size_t bytes = slots_offset(wanted) + options.slots * options.slot_bytes;
   PoolMemory pool;
+  pool.mask = place.mask;
   UCM_TRY_ASSIGN(pool.segment, SharedSegment::join(path, bytes, [&](std::byte* data) {
                    SlotDirectory(data, wanted).format(layout.slot_bytes(), layout.id());
                  }));

@@ -61,7 +61,7 @@ void SlotTable::repair() {
   }
   std::ranges::sort(order, std::greater(),
                     [&](uint32_t slot) { return head.uses - entry(slot).since; });
-  for (const uint32_t slot : order) policy_->insert(slot, mix(key(slot)));
+  for (const uint32_t slot : order) policy_->insert(slot, mix(entry(slot).key));
   ++head.repairs;
   note_change();
   reap();

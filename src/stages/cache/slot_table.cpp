@@ -75,9 +75,11 @@ void SlotTable::unlock() {
 void SlotTable::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const {
   constexpr size_t kChunk = 256;
   uint32_t slots[kChunk];
+  BlockKey wanted[kChunk];
   for (size_t start = 0; start < keys.size(); start += kChunk) {
     const size_t count = std::min(kChunk, keys.size() - start);
-    index_.find_batch(keys.subspan(start, count), std::span(slots, count));
+    for (size_t i = 0; i < count; ++i) wanted[i] = masked(keys[start + i]);
+    index_.find_batch(std::span(wanted, count), std::span(slots, count));
     for (size_t i = 0; i < count; ++i) present[start + i] = slots[i] != kNone && ready(slots[i]);
   }
 }
@@ -119,7 +121,7 @@ uint32_t SlotTable::acquire(const BlockKey& key, SlotState state) {
   if (slot == kNone) slot = evict();
   if (slot == kNone) return kNone;
   SlotEntry& chosen = entry(slot);
-  chosen.key = key;
+  chosen.key = masked(key);
   chosen.pinned_by = 0;
   chosen.since = now_ms();
   chosen.doomed = false;
@@ -138,7 +140,7 @@ uint32_t SlotTable::acquire(const BlockKey& key, SlotState state) {
 
 void SlotTable::make_ready(uint32_t slot) {
   if (state(slot) == SlotState::gathering) --header().gathering;
-  const uint64_t fingerprint = mix(key(slot));
+  const uint64_t fingerprint = mix(entry(slot).key);
   entry(slot).refused = second_use_ && !second_use_->admit(fingerprint);
   set_state(slot, SlotState::ready);
   note_use(slot);

@@ -38,7 +38,7 @@ class SlotTable {
   void lock();
   void unlock();
 
-  uint32_t find(const BlockKey& key) const { return index_.find(key); }
+  uint32_t find(const BlockKey& key) const { return index_.find(masked(key)); }
   // present[i] = 1 when keys[i] is ready.
   void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const;
   SlotState state(uint32_t slot) const { return entry(slot).state; }
@@ -97,7 +97,7 @@ class SlotTable {
   // Puts in order what members left behind that are no longer there. True: something has changed.
   bool reap();
 
-  const BlockKey& key(uint32_t slot) const { return entry(slot).key; }
+  BlockKey key(uint32_t slot) const { return masked(entry(slot).key); }
   std::byte* address(uint32_t slot) const { return memory_.slots->address(slot); }
   size_t slots() const { return directory_.slots(); }
   size_t used() const { return header().used; }
@@ -119,6 +119,10 @@ class SlotTable {
  private:
   DirectoryHeader& header() const { return directory_.header(); }
   SlotEntry& entry(uint32_t slot) const { return directory_.entry(slot); }
+  // From a block's key to the one in the directory, and back.
+  BlockKey masked(const BlockKey& key) const {
+    return {key.low ^ memory_.mask.low, key.high ^ memory_.mask.high};
+  }
   uint32_t take_free();
   uint32_t evict();
   void release(uint32_t slot);

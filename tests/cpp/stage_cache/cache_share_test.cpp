@@ -73,19 +73,6 @@ std::vector<uint8_t> present_in(Store& store, const std::vector<BlockKey>& keys)
   return present;
 }
 
-// What the processes of a test tell each other.
-class Step {
- public:
-  void set(int step) { *now_ = step; }
-  void await(int step) const {
-    while (*now_ < step) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  void add() { ++*now_; }
-
- private:
-  SharedValue<std::atomic<int>> now_;
-};
-
 TEST_F(SharedCacheTest, BlocksThatOneProcessDumpsAreLoadedByAnother) {
   const auto keys = make_keys(0, 20);
   Step step;

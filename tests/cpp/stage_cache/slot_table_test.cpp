@@ -24,7 +24,7 @@ constexpr uint64_t kWreaked = 60;  // keys that processes which are killed work 
 class SharedTableTest : public ::testing::Test {
  protected:
   std::unique_ptr<SlotTable> join(std::string_view policy = "auto") {
-    auto memory = join_shared_pool(name_, layout_, pool_options(), policy);
+    auto memory = join_shared_pool({name_}, layout_, pool_options(), policy);
     EXPECT_TRUE(memory.ok()) << memory.status().to_string();
     auto table = std::make_unique<SlotTable>(std::move(memory).value(), SlotTable::Keeping{});
     table->set_rest(std::chrono::milliseconds(0));
