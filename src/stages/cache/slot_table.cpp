@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/cache/slot_table.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -13,6 +15,8 @@ namespace {
 
 // Slots that rest or were abandoned do so for long: not every search for a slot looks at them all.
 constexpr int kLooksPerRest = 64;
+// Keys that are looked for together.
+constexpr size_t kChunk = 256;
 
 uint8_t bit_of(uint32_t shard) { return static_cast<uint8_t>(1u << (shard % 8)); }
 
@@ -25,9 +29,9 @@ uint32_t count(std::span<const uint8_t> shards) {
 }  // namespace
 
 uint32_t now_ms() {
-  return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                   std::chrono::steady_clock::now().time_since_epoch())
-                                   .count());
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return static_cast<uint32_t>(now.tv_sec * 1000 + now.tv_nsec / 1000000);
 }
 
 SlotTable::SlotTable(PoolMemory memory, const Keeping& keeping)
@@ -72,14 +76,27 @@ void SlotTable::unlock() {
   if (tell) header().event.signal();
 }
 
-void SlotTable::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const {
-  constexpr size_t kChunk = 256;
-  uint32_t slots[kChunk];
+void SlotTable::prefetch(uint32_t slot) const {
+  __builtin_prefetch(&entry(slot), 1);
+  __builtin_prefetch(directory_.claimed(slot).data(), 1);
+  __builtin_prefetch(&pins_[slot], 1);
+}
+
+void SlotTable::find_batch(std::span<const BlockKey> keys, std::span<uint32_t> slots) const {
+  if (memory_.mask == BlockKey()) return index_.find_batch(keys, slots);
   BlockKey wanted[kChunk];
   for (size_t start = 0; start < keys.size(); start += kChunk) {
     const size_t count = std::min(kChunk, keys.size() - start);
     for (size_t i = 0; i < count; ++i) wanted[i] = masked(keys[start + i]);
-    index_.find_batch(std::span(wanted, count), std::span(slots, count));
+    index_.find_batch(std::span(wanted, count), slots.subspan(start, count));
+  }
+}
+
+void SlotTable::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const {
+  uint32_t slots[kChunk];
+  for (size_t start = 0; start < keys.size(); start += kChunk) {
+    const size_t count = std::min(kChunk, keys.size() - start);
+    find_batch(keys.subspan(start, count), std::span(slots, count));
     for (size_t i = 0; i < count; ++i) present[start + i] = slots[i] != kNone && ready(slots[i]);
   }
 }
