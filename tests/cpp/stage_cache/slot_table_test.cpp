@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <random>
 #include <thread>
@@ -310,6 +311,36 @@ TEST_F(SharedTableTest, a_block_that_was_complete_when_its_process_died_can_be_s
     EXPECT_NE(add_ready(mine.get(), make_key(1)), SlotTable::kNone);
     mine->forget(make_key(1));
   }
+}
+
+TEST_F(SharedTableTest, a_pool_whose_header_does_not_fit_its_memory_is_refused) {
+  const auto mine = join();
+  const auto paths = find_shared_pools(name_).value();
+  ASSERT_EQ(paths.size(), 1u);
+  const std::string& path = paths[0];
+  const SlotDirectory::Shape shape{kSlots, kShards, 0};
+  const size_t index_bytes = SlotDirectory::bytes(shape);
+  using Change = std::function<void(DirectoryHeader*)>;
+  const std::vector<std::pair<const char*, Change>> changes = {
+      {"slots without memory", [](DirectoryHeader*) {}},
+      {"another version", [](DirectoryHeader* header) { ++header->version; }},
+      {"no policy", [](DirectoryHeader* header) { header->policy = 99; }},
+      {"the policy of another build", [](DirectoryHeader* header) { ++header->order_bytes; }},
+      {"too many slots", [](DirectoryHeader* header) { header->slots = 0xFFFFFFFF; }},
+      {"too many shards", [](DirectoryHeader* header) { header->shards = 0xFFFFFFFF; }},
+  };
+  for (const auto& [what, change] : changes) {
+    ASSERT_EQ(::unlink(path.c_str()), 0) << what;
+    const auto foreign = memory::SharedSegment::join(path, index_bytes, [&](std::byte* data) {
+      SlotDirectory(data, shape).format(layout_.slot_bytes(), layout_.id());
+      change(reinterpret_cast<DirectoryHeader*>(data));
+    });
+    ASSERT_TRUE(foreign.ok()) << what;
+    const auto joined = join_shared_pool({name_}, layout_, pool_options(), "auto");
+    EXPECT_EQ(joined.status().code(), Code::unsupported) << what;
+    std::ofstream(path).close();  // it stays when `foreign` goes
+  }
+  ASSERT_EQ(::unlink(path.c_str()), 0);
 }
 
 // Everything a flow does to a table, at random, for ever; most of the time inside the lock.
