@@ -60,19 +60,22 @@ TEST_F(SharedQuotaTest, BlocksOfNamespacesInOnePoolNeverMeet) {
 TEST_F(SharedQuotaTest, AQuotaIsALimitAndAPromiseForAllProcessesTogether) {
   quotas_ = {"a=25%", "b=50%"};
   const auto keys = make_keys(0, 100);
+  Step open;
+  std::vector<Child> members;
+  for (uint64_t i = 0; i < 2; ++i) {
+    members.emplace_back([&] {
+      open.await(1);
+      const auto theirs = cache("a");
+      return dump_blocks(theirs->store(), make_keys(i * 50, 50)).ok() ? 0 : 1;
+    });
+  }
   const auto a = cache("a");
   const auto b = cache("b");
   const auto c = cache("c");
   const auto nobody = cache("");
   ASSERT_TRUE(dump_blocks(b->store(), make_keys(0, 20)).ok());
-  for (int i = 0; i < 2; ++i) {
-    Child child([&] {
-      const auto theirs = cache("a");
-      return dump_blocks(theirs->store(), make_keys(static_cast<uint64_t>(i) * 50, 50)).ok() ? 0
-                                                                                             : 1;
-    });
-    EXPECT_EQ(child.wait(), 0);
-  }
+  open.set(1);
+  for (Child& member : members) EXPECT_EQ(member.wait(), 0);
   EXPECT_EQ(count_present(a->store(), keys), 10u);
   ASSERT_TRUE(dump_blocks(c->store(), keys).ok());
   ASSERT_TRUE(dump_blocks(nobody->store(), make_keys(0, 3)).ok());
