@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <atomic>
 
-#include "base/eviction.h"
 #include "stages/cache/cache_flow.h"
 #include "stages/cache/cache_options.h"
 #include "stages/cache/cache_watch.h"
@@ -192,17 +191,20 @@ void CacheStage::close() {
 
 Result<std::unique_ptr<SlotTable>> make_table(const CacheOptions& options,
                                               const StageContext& context) {
-  const uint32_t slots = options.slots(context.layout);
+  uint32_t slots = options.slots(context.layout);
+  if (options.share) {
+    UCM_TRY_ASSIGN(slots, options.own_slots(slots, context.layout.slot_bytes()));
+  }
   const PoolOptions pool = {context.layout.slot_bytes(), slots, options.huge_pages,
                             options.prefault, context.device};
   const SlotTable::Keeping keeping = {options.retain, options.second_use, options.pin_limit};
   if (options.share) {
-    UCM_TRY_ASSIGN(auto memory, join_shared_pool(options.unique_id, context.layout, pool));
-    return std::make_unique<SlotTable>(std::move(memory), nullptr, keeping);
+    UCM_TRY_ASSIGN(auto memory, join_shared_pool(options.place(), context.layout, pool,
+                                                 options.eviction_policy));
+    return std::make_unique<SlotTable>(std::move(memory), keeping);
   }
-  UCM_TRY_ASSIGN(auto memory, make_own_pool(context.layout, pool));
-  UCM_TRY_ASSIGN(auto policy, base::make_eviction_policy(options.eviction_policy, slots));
-  return std::make_unique<SlotTable>(std::move(memory), std::move(policy), keeping);
+  UCM_TRY_ASSIGN(auto memory, make_own_pool(context.layout, pool, options.eviction_policy));
+  return std::make_unique<SlotTable>(std::move(memory), keeping);
 }
 
 Result<StorePtr> make_cache(StageContext context) {
@@ -226,8 +228,8 @@ Result<StorePtr> make_cache(StageContext context) {
         static_cast<int64_t>(parts.slots->slots() * parts.slots->slot_bytes()));
     parts.layout = context.layout;
     if (options.retain) {
-      const char* policy = shared ? "lru" : options.eviction_policy.c_str();
-      shadow = CapacityShadow::make(policy, static_cast<uint32_t>(parts.slots->slots()),
+      shadow = CapacityShadow::make(parts.slots->policy_name(),
+                                    static_cast<uint32_t>(parts.slots->slots()),
                                     context.metrics.get(), "Cache");
     }
     parts.shadow = shadow;
@@ -245,7 +247,7 @@ Result<StorePtr> make_cache(StageContext context) {
       }
     }
   } else if (options.share) {
-    views = std::make_unique<PoolViews>(options.unique_id, options.pin_limit);
+    views = std::make_unique<PoolViews>(options.place(), options.pin_limit);
   }
   return StorePtr(std::make_unique<CacheStage>(
       context.layout, std::move(flow), std::move(watch), std::move(views), std::move(metrics),
