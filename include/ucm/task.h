@@ -59,7 +59,7 @@ class UCM_API Task {
   // At once when the task is done already, else later. One callback per task.
   void on_done(DoneCallback callback);
 
-  // --- for stages, which make tasks and report their rows ---
+  // --- for stages, which make tasks and report their rows, and hold the task while they do ---
   // What `cancel` calls to end rows that still wait inside the stage. Set before the task is
   // shared.
   void on_cancel(std::function<void()> hook) { cancel_hook_ = std::move(hook); }
@@ -69,13 +69,17 @@ class UCM_API Task {
   // and what is released has started.
   void release_row(uint32_t row);
   void finish_row(uint32_t row, const Status& status);
+  // The same for rows that all went well.
+  void finish_rows(std::span<const uint32_t> rows);
 
  private:
   // What a row has passed, a bit each.
   struct RowState {
     std::atomic<uint8_t> passed{0};
   };
-  void pass(uint32_t row, uint8_t milestones);
+  // True: the last row has passed one of them.
+  bool pass(std::span<const uint32_t> rows, uint8_t milestones);
+  void notify();
   Status wait_until(const std::atomic<uint32_t>& open, const char* milestone,
                     std::chrono::nanoseconds timeout);
   void note_failure(uint32_t row, const Status& status);

@@ -101,28 +101,49 @@ void Task::start_rows(std::span<const uint32_t> rows, Fence fence) {
     const std::lock_guard lock(mutex_);
     fences_.push_back(std::move(fence));
   }
-  for (const uint32_t row : rows) pass(row, kStarted);
+  if (pass(rows, kStarted)) notify();
 }
 
-void Task::release_row(uint32_t row) { pass(row, kStarted | kReleased); }
+void Task::release_row(uint32_t row) {
+  if (pass({&row, 1}, kStarted | kReleased)) notify();
+}
 
-void Task::pass(uint32_t row, uint8_t milestones) {
-  const uint8_t before = row_states_[row].passed.fetch_or(milestones, std::memory_order_acq_rel);
-  const unsigned gained = milestones & ~unsigned{before};
-  bool last = false;
-  if (gained & kStarted) last |= unstarted_.fetch_sub(1, std::memory_order_acq_rel) == 1;
-  if (gained & kReleased) last |= unreleased_.fetch_sub(1, std::memory_order_acq_rel) == 1;
-  if (last) {
-    // The lock orders the notification after a waiter's check of its condition.
-    const std::lock_guard lock(mutex_);
-    changed_.notify_all();
+bool Task::pass(std::span<const uint32_t> rows, uint8_t milestones) {
+  uint32_t started = 0;
+  uint32_t released = 0;
+  for (const uint32_t row : rows) {
+    const uint8_t before = row_states_[row].passed.fetch_or(milestones, std::memory_order_acq_rel);
+    const unsigned gained = milestones & ~unsigned{before};
+    started += (gained & kStarted) != 0;
+    released += (gained & kReleased) != 0;
   }
+  bool last = false;
+  if (started) last |= unstarted_.fetch_sub(started, std::memory_order_acq_rel) == started;
+  if (released) last |= unreleased_.fetch_sub(released, std::memory_order_acq_rel) == released;
+  return last;
+}
+
+void Task::notify() {
+  // The lock orders the notification after a waiter's check of its condition; who wakes up finds
+  // it free.
+  { const std::lock_guard lock(mutex_); }
+  changed_.notify_all();
 }
 
 void Task::finish_row(uint32_t row, const Status& status) {
   if (!status.ok()) note_failure(row, status);
-  release_row(row);
-  if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) complete();
+  finish_rows({&row, 1});
+}
+
+void Task::finish_rows(std::span<const uint32_t> rows) {
+  if (rows.empty()) return;
+  const bool passed = pass(rows, kStarted | kReleased);
+  const auto count = static_cast<uint32_t>(rows.size());
+  if (unfinished_.fetch_sub(count, std::memory_order_acq_rel) == count) {
+    complete();
+  } else if (passed) {
+    notify();
+  }
 }
 
 void Task::note_failure(uint32_t row, const Status& status) {
@@ -137,8 +158,8 @@ void Task::complete() {
     const std::lock_guard lock(mutex_);
     done_.store(true, std::memory_order_release);
     callback = std::move(callback_);
-    changed_.notify_all();
   }
+  changed_.notify_all();
   if (callback) callback(*this);
 }
 

@@ -77,7 +77,6 @@ class Store:
         self._timeout_s = config.timeout_s or _TIMEOUT_S
         self._lock = threading.Lock()
         self._pending: deque[Task] = deque()
-        self._pending_lock = threading.Lock()
         self._earlier: list[monitor.Sample] = []
         self._held = HeldBlocks()
         self._platform = "cpu"
@@ -342,7 +341,6 @@ class Store:
         self._native = LeftBehind(self._native)
         self._closed = True
         self._lock = threading.Lock()  # another thread of the parent may have held it
-        self._pending_lock = threading.Lock()
 
     def _open(self, sizes: Sizes | None) -> Any:
         from ucm import _core
@@ -465,13 +463,20 @@ class Store:
         if not event and not rows.on_host and self._platform != "cpu":
             mark, event = mark_current_stream(self._platform, self._device)
         move = self._native.dump if kind == "dump" else self._native.load
-        native = move(keys, rows.shards, rows.addresses, int(event), rows.on_host)
+        native = move(keys, rows.shards, rows.addresses, event, rows.on_host)
         task = Task(native, kind, len(rows.addresses), self._timeout_s, (rows, mark))
-        with self._pending_lock:  # keeps the caller's tensors alive when the task is dropped
-            pending = self._pending
-            while pending and pending[0].done:
-                pending.popleft()
-            pending.append(task)
+        # Keeps the caller's tensors alive when the task is dropped. Each step is atomic: a task
+        # that another thread takes out meanwhile is done, or put back by it.
+        pending = self._pending
+        pending.append(task)
+        try:
+            while pending:
+                oldest = pending.popleft()
+                if not oldest.done:
+                    pending.appendleft(oldest)
+                    break
+        except IndexError:  # another thread took the last one
+            pass
         return task
 
     def _hold(self, keys: bytes, rows: Rows, event: int, table: Any, mask: np.ndarray) -> Task:

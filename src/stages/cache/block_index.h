@@ -20,6 +20,8 @@ class BlockIndex {
   uint32_t find(const BlockKey& key) const;
   // slots[i] = slot of keys[i] or kNone; fetches memory ahead, for batches of any length.
   void find_batch(std::span<const BlockKey> keys, std::span<uint32_t> slots) const;
+  // Fetches what a search for the key reads first.
+  void prefetch(const BlockKey& key) const { __builtin_prefetch(&table_[home(key)]); }
   // The slot's entry has the key already; it must be absent here.
   void insert(uint32_t slot);
   // While the slot's entry still has its key.

@@ -15,7 +15,7 @@ void CacheFlow::act(Work work) {
       parts_.metrics->failed(status);
     }
   }
-  for (const auto& [row, status] : work.finished) finish(row, status);
+  finish(work.finished);
   for (const Row& row : work.hidden) load_hidden(row);
 }
 
@@ -32,11 +32,11 @@ void CacheFlow::load_hidden(const Row& row) {
       parts_.slots->drop(slot);
     }
     if (closed_) {
-      work.finished.emplace_back(row, closed_status());
+      work.finished.push_back({row, closed_status()});
     } else if (!asked.ok()) {
-      work.finished.emplace_back(row, asked);
+      work.finished.push_back({row, asked});
     } else if (below == 0) {
-      work.finished.emplace_back(row, not_stored(row.key()));
+      work.finished.push_back({row, not_stored(row.key())});
     } else if (!admit(row, &work)) {
       waiting_.push(row);
     }
@@ -69,7 +69,7 @@ void CacheFlow::submit_copies(const std::vector<CopyRow>& copies, size_t copy_he
 }
 
 void CacheFlow::submit_copy_job(std::vector<CopyRow> rows, bool here) {
-  const std::shared_ptr<Transfer> transfer = rows.front().row.transfer;
+  const Transfer* transfer = rows.front().row.transfer;
   std::vector<CopyPiece> pieces;
   pieces.reserve(rows.size() * parts_.layout.pieces());
   for (const CopyRow& row : rows) append_pieces(row, &pieces);
@@ -175,27 +175,51 @@ SentBatch CacheFlow::describe(const std::vector<uint32_t>& slots) {
   return sent;
 }
 
-void CacheFlow::finish(const Row& row, const Status& status) {
-  Transfer& transfer = *row.transfer;
-  if (status.ok()) {
-    transfer.good_rows.fetch_add(1, std::memory_order_relaxed);
-  } else {
-    parts_.metrics->failed(status);
+void CacheFlow::finish(std::span<const Finished> rows) {
+  while (!rows.empty()) {
+    const Transfer* transfer = rows.front().row.transfer;
+    size_t count = 1;
+    while (count < rows.size() && rows[count].row.transfer == transfer) ++count;
+    finish_together(rows.first(count));
+    rows = rows.subspan(count);
   }
-  if (transfer.on_row) transfer.on_row(row.number, status);
-  if (transfer.open_rows.fetch_sub(1, std::memory_order_acq_rel) == 1) end_transfer(&transfer);
-  transfer.task->finish_row(row.number, status);
 }
 
-void CacheFlow::end_transfer(Transfer* transfer) {
+void CacheFlow::finish_together(std::span<const Finished> rows) {
+  Transfer& transfer = *rows.front().row.transfer;
+  const TaskPtr task = transfer.task;  // which outlives the transfer
+  std::vector<uint32_t> good;
+  good.reserve(rows.size());
+  for (const auto& [row, status] : rows) {
+    if (status.ok()) {
+      good.push_back(row.number);
+    } else {
+      parts_.metrics->failed(status);
+    }
+    if (transfer.on_row) transfer.on_row(row.number, status);
+  }
+  const auto count = static_cast<uint32_t>(rows.size());
+  transfer.good_rows.fetch_add(static_cast<uint32_t>(good.size()), std::memory_order_relaxed);
+  if (transfer.open_rows.fetch_sub(count, std::memory_order_acq_rel) == count) {
+    end_transfer(std::move(transfer.self));
+  }
+  for (const auto& [row, status] : rows) {
+    if (!status.ok()) task->finish_row(row.number, status);
+  }
+  task->finish_rows(good);
+}
+
+void CacheFlow::end_transfer(std::shared_ptr<Transfer> transfer) {
   const size_t good = transfer->good_rows.load(std::memory_order_relaxed);
   const size_t shards = parts_.layout.shards();
   parts_.metrics->transferred(transfer->direction, (good + shards - 1) / shards,
                               good * parts_.layout.shard_bytes(), transfer->watch.seconds());
   const Guard guard(this);
   // Heads of a chain come first in a batch; told last, they outlive their tails.
+  std::vector<uint32_t> slots(transfer->keys.size());
+  parts_.slots->find_batch(transfer->keys, slots);
   for (size_t i = transfer->keys.size(); i > 0; --i) {
-    const uint32_t slot = parts_.slots->find(transfer->keys[i - 1]);
+    const uint32_t slot = slots[i - 1];
     if (slot != SlotTable::kNone && parts_.slots->ready(slot)) parts_.slots->renew(slot);
     if (parts_.shadow) parts_.shadow->used(transfer->keys[i - 1]);
   }

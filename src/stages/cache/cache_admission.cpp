@@ -16,6 +16,8 @@ constexpr uint32_t kBetweenReaps = 50;  // ms
 constexpr size_t kCopyHere = size_t{256} << 10;
 // Small blocks that wait for slots go on together, and reach the stage below together.
 constexpr size_t kGatherBytes = size_t{512} << 10;
+// So many rows ahead the index is fetched from memory.
+constexpr uint32_t kRowsAhead = 8;
 
 }  // namespace
 
@@ -44,8 +46,9 @@ TaskPtr CacheFlow::start(Direction direction, const Batch& batch) {
     parts_.metrics->failed(status);
     return Task::finished(rows, std::move(status));
   }
-  auto transfer = std::make_shared<Transfer>(direction, batch);
+  const auto transfer = std::make_shared<Transfer>(direction, batch);
   if (rows == 0) return transfer->task;
+  transfer->self = transfer;
   transfer->task->on_cancel([flow = weak_from_this(), which = std::weak_ptr<Transfer>(transfer)] {
     const auto alive = flow.lock();
     const auto target = which.lock();
@@ -54,15 +57,17 @@ TaskPtr CacheFlow::start(Direction direction, const Batch& batch) {
   Work work;
   // A dump that goes further down may meet a storage that hangs: never on the caller's thread.
   if (direction == Direction::load || !parts_.next) work.copy_here = kCopyHere;
-  const uint32_t turn = rows_per_job(rows);
-  for (uint32_t first = 0; first < rows; first += turn) {
+  const uint32_t most = rows_per_job(rows);
+  uint32_t turn = rows_per_job(1);  // the least, to wake a thread soon
+  for (uint32_t first = 0; first < rows; first += std::exchange(turn, most)) {
     {
       const Guard guard(this);
       if (first == 0) ++open_;
       for (uint32_t i = first; i < std::min(rows, first + turn); ++i) {
-        const Row row{transfer, i};
+        if (i + kRowsAhead < rows) parts_.slots->prefetch(transfer->keys[i + kRowsAhead]);
+        const Row row{transfer.get(), i};
         if (closed_) {
-          work.finished.emplace_back(row, closed_status());
+          work.finished.push_back({row, closed_status()});
         } else if (!admit(row, &work)) {
           waiting_.push(row);
         }
@@ -83,7 +88,7 @@ void CacheFlow::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> pr
 
 bool CacheFlow::admit(const Row& row, Work* work) {
   if (row.cancelled()) {
-    work->finished.emplace_back(row, make_status(Code::cancelled, "cache: cancelled"));
+    work->finished.push_back({row, make_status(Code::cancelled, "cache: cancelled")});
     return true;
   }
   return row.direction() == Direction::dump ? admit_dump(row, work) : admit_load(row, work);
@@ -107,11 +112,10 @@ bool CacheFlow::admit_dump(const Row& row, Work* work) {
   if (!gathering && row.shard() == 0) slots.touch(slot);
   const ShardState shard = gathering ? slots.claim(slot, row.shard()) : ShardState::copied;
   if (shard == ShardState::copied) {
-    work->finished.emplace_back(row, Status());
+    work->finished.push_back({row, Status()});
   } else if (shard == ShardState::copying) {
     wait_for(row, slot);
   } else {
-    ++fillings_[slot].copying;
     slots.pin(slot);
     work->copies.push_back({row, slot});
   }
@@ -137,7 +141,7 @@ bool CacheFlow::admit_load(const Row& row, Work* work) {
     return true;
   }
   if (slot != SlotTable::kNone || !parts_.next) {
-    work->finished.emplace_back(row, not_stored(row.key()));
+    work->finished.push_back({row, not_stored(row.key())});
     return true;
   }
   slot = acquire(row.key(), SlotState::fetching);
@@ -157,7 +161,6 @@ uint32_t CacheFlow::acquire(const BlockKey& key, SlotState state) {
   if (slot == SlotTable::kNone) return slot;
   if (state == SlotState::fetching) {
     slots.pin(slot);
-    fillings_[slot];
   } else {
     const size_t block_bytes = parts_.layout.block_bytes();
     std::memset(slots.address(slot) + block_bytes, 0, parts_.layout.slot_bytes() - block_bytes);
@@ -166,9 +169,9 @@ uint32_t CacheFlow::acquire(const BlockKey& key, SlotState state) {
 }
 
 void CacheFlow::wait_for(const Row& row, uint32_t slot) {
-  const auto mine = fillings_.find(slot);
-  if (mine != fillings_.end()) {
-    mine->second.waiters.push_back(row);
+  const SlotTable& slots = *parts_.slots;
+  if (!slots.ready(slot) && slots.pins_here(slot) != 0) {
+    fillings_[slot].waiters.push_back(row);
   } else {
     elsewhere_.push(row);
   }
@@ -177,13 +180,14 @@ void CacheFlow::wait_for(const Row& row, uint32_t slot) {
 // Blocks whose other shards can not come any more because the store closes. In a shared pool they
 // may come from others.
 void CacheFlow::fail_incomplete() {
-  if (parts_.slots->shared()) return;
-  for (auto& [slot, filling] : fillings_) {
-    if (filling.copying == 0 || parts_.slots->all_claimed(slot)) continue;
-    if (filling.failure.ok()) {
-      filling.failure = closed_status();
-    }
-    parts_.slots->doom(slot);
+  SlotTable& slots = *parts_.slots;
+  if (slots.shared()) return;
+  for (uint32_t slot = 0; slot < slots.slots(); ++slot) {
+    if (slots.state(slot) != SlotState::gathering || slots.pins_here(slot) == 0) continue;
+    if (slots.all_claimed(slot)) continue;
+    Filling& filling = fillings_[slot];
+    if (filling.failure.ok()) filling.failure = closed_status();
+    slots.doom(slot);
   }
 }
 
@@ -198,7 +202,7 @@ bool CacheFlow::look_again() {
     }
     for (const Row& row : elsewhere_.extract([](const Row&) { return true; })) {
       if (closed_) {
-        work.finished.emplace_back(row, closed_status());
+        work.finished.push_back({row, closed_status()});
       } else if (!admit(row, &work)) {
         waiting_.push(row);
       }
@@ -251,11 +255,10 @@ void CacheFlow::cancel_waiting(const Transfer* transfer) {
   Work work;
   {
     const Guard guard(this);
-    const auto mine = [&](const Row& row) { return row.transfer.get() == transfer; };
+    const auto mine = [&](const Row& row) { return row.transfer == transfer; };
     for (WaitingRows* rows : {&waiting_, &elsewhere_}) {
-      for (Row& row : rows->extract(mine)) {
-        work.finished.emplace_back(std::move(row),
-                                   make_status(Code::cancelled, "cache: cancelled"));
+      for (const Row& row : rows->extract(mine)) {
+        work.finished.push_back({row, make_status(Code::cancelled, "cache: cancelled")});
       }
     }
   }
@@ -314,8 +317,8 @@ void CacheFlow::drain() {
     const Guard guard(this);
     closed_ = true;
     for (WaitingRows* rows : {&waiting_, &elsewhere_}) {
-      for (Row& row : rows->extract([](const Row&) { return true; })) {
-        work.finished.emplace_back(std::move(row), closed_status());
+      for (const Row& row : rows->extract([](const Row&) { return true; })) {
+        work.finished.push_back({row, closed_status()});
       }
     }
     fail_incomplete();

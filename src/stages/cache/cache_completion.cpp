@@ -7,6 +7,7 @@ namespace ucm::stages::cache {
 
 void CacheFlow::on_copied(const std::vector<CopyRow>& rows, const Status& status) {
   Work work;
+  for (const CopyRow& copied : rows) parts_.slots->prefetch(copied.slot);
   {
     const Guard guard(this);
     for (const CopyRow& copied : rows) {
@@ -14,7 +15,7 @@ void CacheFlow::on_copied(const std::vector<CopyRow>& rows, const Status& status
         shard_copied(copied, status, &work);
       } else {
         parts_.slots->unpin(copied.slot);
-        work.finished.emplace_back(copied.row, status);
+        work.finished.push_back({copied.row, status});
       }
     }
     pump(&work);
@@ -23,29 +24,28 @@ void CacheFlow::on_copied(const std::vector<CopyRow>& rows, const Status& status
 }
 
 void CacheFlow::shard_copied(const CopyRow& copied, const Status& status, Work* work) {
+  SlotTable& slots = *parts_.slots;
   const uint32_t slot = copied.slot;
-  Filling& filling = fillings_[slot];
-  --filling.copying;
-  if (!status.ok() || parts_.slots->doomed(slot)) {
+  if (!status.ok() || slots.doomed(slot)) {
     shard_failed(copied, status, work);
     return;
   }
-  if (parts_.slots->set_copied(slot, copied.row.shard())) {
+  if (slots.set_copied(slot, copied.row.shard())) {
     complete_dump(copied, work);
   } else {
     // Staged; the row that completes the block carries its durability.
-    work->finished.emplace_back(copied.row, Status());
-    finish_twins(&filling, copied.row.shard(), work);
-    if (filling.copying == 0) {
+    work->finished.push_back({copied.row, {}});
+    finish_twins(copied, work);
+    if (slots.pins_here(slot) == 1) {
       // The others who copy shards of the block are other processes.
-      for (const Row& waiter : filling.waiters) elsewhere_.push(waiter);
-      fillings_.erase(slot);
+      for (const Row& waiter : take_filling(slot).waiters) elsewhere_.push(waiter);
     }
   }
-  parts_.slots->unpin(slot);
+  slots.unpin(slot);
 }
 
 void CacheFlow::shard_failed(const CopyRow& copied, const Status& status, Work* work) {
+  SlotTable& slots = *parts_.slots;
   const uint32_t slot = copied.slot;
   Filling& filling = fillings_[slot];
   if (filling.failure.ok()) {
@@ -55,45 +55,54 @@ void CacheFlow::shard_failed(const CopyRow& copied, const Status& status, Work* 
                                                  "somebody else failed to copy his part of it",
                                                  copied.row.key().prefix().c_str());
   }
-  work->finished.emplace_back(copied.row, filling.failure);
-  if (!parts_.slots->dropped(slot)) {
-    parts_.slots->unclaim(slot, copied.row.shard());
-    parts_.slots->doom(slot);
+  work->finished.push_back({copied.row, filling.failure});
+  if (!slots.dropped(slot)) {
+    slots.unclaim(slot, copied.row.shard());
+    slots.doom(slot);
   }
-  if (filling.copying == 0) {
-    auto node = fillings_.extract(slot);
-    release_waiters(std::move(node.mapped().waiters), slot, node.mapped().failure, work);
-  }
-  parts_.slots->unpin(slot);
+  slots.unpin(slot);
+  if (slots.pins_here(slot) != 0) return;
+  const Filling ended = take_filling(slot);
+  release_waiters(ended.waiters, slot, ended.failure, work);
 }
 
 // Dumps of the same shard of the same block, which waited for the copy that has just ended.
-void CacheFlow::finish_twins(Filling* filling, uint32_t shard, Work* work) {
-  std::erase_if(filling->waiters, [&](const Row& waiter) {
+void CacheFlow::finish_twins(const CopyRow& copied, Work* work) {
+  const auto filling = fillings_.find(copied.slot);
+  if (filling == fillings_.end()) return;
+  const uint32_t shard = copied.row.shard();
+  std::erase_if(filling->second.waiters, [&](const Row& waiter) {
     const bool twin = waiter.direction() == Direction::dump && waiter.shard() == shard;
-    if (twin) work->finished.emplace_back(waiter, Status());
+    if (twin) work->finished.push_back({waiter, {}});
     return twin;
   });
 }
 
+CacheFlow::Filling CacheFlow::take_filling(uint32_t slot) {
+  if (fillings_.empty()) return {};
+  auto node = fillings_.extract(slot);
+  return node.empty() ? Filling() : std::move(node.mapped());
+}
+
 void CacheFlow::complete_dump(const CopyRow& last, Work* work) {
   const uint32_t slot = last.slot;
-  auto node = fillings_.extract(slot);
   parts_.slots->make_ready(slot);
-  Write write{slot, last.digest, {last.row}};
+  std::vector<Row> dumps;
   std::vector<Row> loads;
-  for (Row& waiter : node.mapped().waiters) {
-    (waiter.direction() == Direction::dump ? write.rows : loads).push_back(std::move(waiter));
+  for (const Row& waiter : take_filling(slot).waiters) {
+    (waiter.direction() == Direction::dump ? dumps : loads).push_back(waiter);
   }
-  release_waiters(std::move(loads), slot, Status(), work);
+  release_waiters(loads, slot, Status(), work);
   if (parts_.next) {
     parts_.slots->pin(slot);
     parts_.slots->set_writing(slot, true);
-    work->released.insert(work->released.end(), write.rows.begin(), write.rows.end());
-    work->writes.push_back(std::move(write));
+    work->released.push_back(last.row);
+    work->released.insert(work->released.end(), dumps.begin(), dumps.end());
+    work->writes.push_back({slot, last.digest, last.row, std::move(dumps)});
     return;
   }
-  for (Row& row : write.rows) work->finished.emplace_back(std::move(row), Status());
+  work->finished.push_back({last.row, {}});
+  for (const Row& row : dumps) work->finished.push_back({row, {}});
 }
 
 // Storage threads have better things to do than this: they only say what has come. A thread that
@@ -151,8 +160,6 @@ bool CacheFlow::take_landed(Work* work) {
 }
 
 void CacheFlow::complete_fetch(uint32_t slot, const Status& status, Work* work) {
-  auto node = fillings_.extract(slot);
-  Filling& filling = node.mapped();
   const Status outcome = parts_.slots->doomed(slot)
                              ? make_status(Code::cancelled, "cache: block %s was removed meanwhile",
                                            parts_.slots->key(slot).prefix().c_str())
@@ -163,21 +170,21 @@ void CacheFlow::complete_fetch(uint32_t slot, const Status& status, Work* work) 
     // A failed load leaves no trace: the next lookup asks the stage below again.
     parts_.slots->drop(slot);
   }
-  release_waiters(std::move(filling.waiters), slot, outcome, work);
+  release_waiters(take_filling(slot).waiters, slot, outcome, work);
 }
 
-void CacheFlow::release_waiters(std::vector<Row> waiters, uint32_t slot, const Status& status,
-                                Work* work) {
-  for (Row& waiter : waiters) {
+void CacheFlow::release_waiters(const std::vector<Row>& waiters, uint32_t slot,
+                                const Status& status, Work* work) {
+  for (const Row& waiter : waiters) {
     if (waiter.direction() == Direction::load) {
       if (status.ok()) {
         parts_.slots->pin(slot);
-        work->copies.push_back({std::move(waiter), slot});
+        work->copies.push_back({waiter, slot});
       } else {
-        work->finished.emplace_back(std::move(waiter), status);
+        work->finished.push_back({waiter, status});
       }
     } else if (status.ok()) {
-      work->finished.emplace_back(std::move(waiter), Status());
+      work->finished.push_back({waiter, {}});
     } else if (!admit(waiter, work)) {
       // What this dump waited for failed, so its own bytes are needed after all.
       waiting_.push(waiter);
@@ -204,7 +211,8 @@ void CacheFlow::on_written(const Write& write, const Status& status) {
   Work work;
   {
     const Guard guard(this);
-    for (const Row& row : write.rows) work.finished.emplace_back(row, status);
+    work.finished.push_back({write.row, status});
+    for (const Row& row : write.others) work.finished.push_back({row, status});
     parts_.slots->set_writing(write.slot, false);
     if (parts_.slots->dropped(write.slot)) work.removals.push_back(parts_.slots->key(write.slot));
     // Not kept when it is not stored below: a later dump would be done without being written.

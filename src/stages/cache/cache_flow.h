@@ -74,10 +74,10 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   memory::SharedEvent& event() { return parts_.slots->event(); }
 
  private:
-  // What this process is at work on in a block that is not ready yet: it fetches it from below, or
-  // copies some of its shards. The slot is pinned meanwhile.
+  // About a block that is not ready yet and that this process is at work on: it fetches it from
+  // below, which pins the slot once, or copies some of its shards, each of which does. Only where
+  // somebody waits or something has failed.
   struct Filling {
-    uint32_t copying = 0;
     Status failure;
     std::vector<Row> waiters;
   };
@@ -89,10 +89,15 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   struct Write {
     uint32_t slot;
     std::optional<Digest> digest;
-    std::vector<Row> rows;  // finished with the outcome of the write
+    Row row;                  // finished with the outcome of the write
+    std::vector<Row> others;  // as well
+  };
+  struct Finished {
+    Row row;
+    Status status;
   };
   struct Work {
-    std::vector<std::pair<Row, Status>> finished;
+    std::vector<Finished> finished;
     std::vector<Row> released;
     std::vector<CopyRow> copies;
     std::vector<uint32_t> fetches;
@@ -137,10 +142,12 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   // Completion (cache_completion.cpp), under the lock.
   void shard_copied(const CopyRow& copied, const Status& status, Work* work);
   void shard_failed(const CopyRow& copied, const Status& status, Work* work);
-  void finish_twins(Filling* filling, uint32_t shard, Work* work);
+  void finish_twins(const CopyRow& copied, Work* work);
   void complete_dump(const CopyRow& last, Work* work);
   void complete_fetch(uint32_t slot, const Status& status, Work* work);
-  void release_waiters(std::vector<Row> waiters, uint32_t slot, const Status& status, Work* work);
+  Filling take_filling(uint32_t slot);
+  void release_waiters(const std::vector<Row>& waiters, uint32_t slot, const Status& status,
+                       Work* work);
   // Events from the copier and the stage below.
   void on_copied(const std::vector<CopyRow>& rows, const Status& status);
   void on_landed(Landed landed);
@@ -165,15 +172,17 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void load_hidden(const Row& row);
   // The pinned slots as a batch for the stage below, counted as open.
   SentBatch describe(const std::vector<uint32_t>& slots);
-  void finish(const Row& row, const Status& status);
-  void end_transfer(Transfer* transfer);
+  void finish(std::span<const Finished> rows);
+  // Rows of one transfer.
+  void finish_together(std::span<const Finished> rows);
+  void end_transfer(std::shared_ptr<Transfer> transfer);
   void publish_gauges();
 
   Parts parts_;
   std::mutex mutex_;
   std::condition_variable idle_;
   std::condition_variable others_wanted_;
-  std::unordered_map<uint32_t, Filling> fillings_;
+  std::unordered_map<uint32_t, Filling> fillings_;  // by slot
   WaitingRows waiting_;    // for a slot
   WaitingRows elsewhere_;  // for a block that other processes are at work on
   size_t open_ = 0;        // transfers and tasks of the stage below that have not ended

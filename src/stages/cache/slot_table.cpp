@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/cache/slot_table.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -24,9 +26,9 @@ uint64_t bit_of(uint32_t shard) { return uint64_t{1} << (shard % 64); }
 }  // namespace
 
 uint32_t now_ms() {
-  return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                   std::chrono::steady_clock::now().time_since_epoch())
-                                   .count());
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return static_cast<uint32_t>(now.tv_sec * 1000 + now.tv_nsec / 1000000);
 }
 
 SlotTable::SlotTable(PoolMemory memory, std::unique_ptr<base::EvictionPolicy> policy,
@@ -71,6 +73,12 @@ void SlotTable::unlock() {
   const bool tell = std::exchange(changed_, false) && others != 0;
   header().mutex.unlock();
   if (tell) header().event.signal();
+}
+
+void SlotTable::prefetch(uint32_t slot) const {
+  __builtin_prefetch(&entry(slot), 1);
+  __builtin_prefetch(directory_.claimed(slot).data(), 1);
+  __builtin_prefetch(&pins_[slot], 1);
 }
 
 void SlotTable::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const {

@@ -42,6 +42,12 @@ class SlotTable {
   void unlock();
 
   uint32_t find(const BlockKey& key) const { return index_.find(key); }
+  void find_batch(std::span<const BlockKey> keys, std::span<uint32_t> slots) const {
+    index_.find_batch(keys, slots);
+  }
+  // Fetch what will be looked at soon into the processor's cache; no lock needed.
+  void prefetch(const BlockKey& key) const { index_.prefetch(key); }
+  void prefetch(uint32_t slot) const;
   // present[i] = 1 when keys[i] is ready.
   void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const;
   SlotState state(uint32_t slot) const { return entry(slot).state; }
@@ -56,6 +62,8 @@ class SlotTable {
   void renew(uint32_t slot) { policy_->renew(slot); }
   void pin(uint32_t slot);
   void unpin(uint32_t slot);
+  // By this process.
+  uint32_t pins_here(uint32_t slot) const { return pins_[slot]; }
   // A ready slot that is kept is not evicted by any process, even when the one that asked for it is
   // gone. False: it is not ready, or there are enough of them.
   bool keep(uint32_t slot);

@@ -11,7 +11,7 @@
 
 namespace ucm::stages::cache {
 
-// One `load` or `dump` call with its own copy of the batch. A prefetch is a Transfer without rows.
+// One `load` or `dump` call with its own copy of the batch. It lives until its last row has ended.
 struct Transfer {
   Transfer(Direction way, const Batch& batch)
       : direction(way),
@@ -35,11 +35,12 @@ struct Transfer {
   std::atomic<uint32_t> good_rows{0};
   const TaskPtr task;
   const Stopwatch watch;
+  std::shared_ptr<Transfer> self;  // while rows are under way
 };
 
-// A row of a Transfer that is under way.
+// A row of a Transfer that is under way, and keeps it alive by being so.
 struct Row {
-  std::shared_ptr<Transfer> transfer;
+  Transfer* transfer = nullptr;
   uint32_t number = 0;
 
   Direction direction() const { return transfer->direction; }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <atomic>
+#include <vector>
 
 #include "store/batch_check.h"
 #include "store/stage.h"
@@ -79,11 +80,18 @@ class NullStage : public Store {
       return fail(batch, std::move(status));
     }
     const TaskPtr task = Task::make(static_cast<uint32_t>(batch.rows()));
+    std::vector<uint32_t> good;
+    good.reserve(task->rows());
     for (uint32_t row = 0; row < task->rows(); ++row) {
       const Status status = answer(batch.keys[row]);
       if (batch.on_row) batch.on_row(row, status);
-      task->finish_row(row, status);
+      if (status.ok()) {
+        good.push_back(row);
+      } else {
+        task->finish_row(row, status);
+      }
     }
+    task->finish_rows(good);
     return task;
   }
 
