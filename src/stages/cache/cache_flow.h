@@ -22,6 +22,9 @@
 
 namespace ucm::stages::cache {
 
+// Up to this waking another thread takes longer than it saves.
+inline constexpr size_t kCopyHere = size_t{1} << 20;
+
 inline Status closed_status() {
   return make_status(Code::unavailable, "cache: the store is closed");
 }
@@ -112,6 +115,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
     uint32_t slot = SlotTable::kNone;
     Status status;
     std::vector<uint32_t> batch;
+    bool alone = false;  // nobody else fetches for it, and it is small
   };
   // This process's lock and the pool's, in this order.
   class Guard {
@@ -183,7 +187,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   std::condition_variable idle_;
   std::condition_variable others_wanted_;
   std::unordered_map<uint32_t, Filling> fillings_;  // by slot
-  WaitingRows waiting_;    // for a slot
+  WaitingRows waiting_;                             // for a slot
   WaitingRows elsewhere_;  // for a block that other processes are at work on
   size_t open_ = 0;        // transfers and tasks of the stage below that have not ended
   const size_t gather_;    // written blocks whose slots are given to waiting rows together

@@ -35,8 +35,9 @@ struct BlockReport {
 };
 
 // Reads payload and trailer into `buffer` (kAlign-aligned, file_bytes of the layout's block) in one
-// go and checks everything but, unless `check_payload`, the digest of the payload. `skip_cache`, when
-// it is not null, is asked about a block that the page cache does not have: true reads past it.
+// go and checks everything but, unless `check_payload`, the digest of the payload. `skip_cache`,
+// when it is not null, is asked about a block that the page cache does not have: true reads past
+// it.
 Result<BlockReport> read_block_file(const std::string& path, const BlockKey& key,
                                     const BlockLayout& layout, bool direct, bool check_payload,
                                     std::byte* buffer,

@@ -151,8 +151,7 @@ Status BlockSet::read_once(const BlockKey& key, std::byte* buffer, BlockReport* 
   bool refused = false;
   for (size_t step = 0; step < roots_.size(); ++step) {
     BlockRoot& place = root(home(key), step);
-    auto found =
-        place.read(key, layout_, check_payload(), buffer, [&] { return first_read(key); });
+    auto found = place.read(key, layout_, check_payload(), buffer, [&] { return first_read(key); });
     if (!found.ok()) {
       failure = found.status();
       continue;

@@ -25,7 +25,8 @@ struct PosixOptions {
   PathStrategy path_strategy = PathStrategy::hash;
   Verify verify = Verify::always;
   Durability durability = Durability::none;
-  // Whether to pass the page cache. Empty: loads do on a local disk when it does not have the block.
+  // Whether to pass the page cache. Empty: loads do on a local disk when it does not have the
+  // block.
   std::optional<bool> io_direct;
   uint32_t io_threads = 4;
   uint64_t capacity_bytes = 0;  // of each root; 0: nothing is collected by space
