@@ -35,6 +35,9 @@ inline FaultEffect fault(Operation operation, std::string_view path) {
   return detail::take_fault(operation, path);
 }
 
+// Rules are set: what a kernel answers from memory has to take the way of what they disturb.
+inline bool faults_set() { return (detail::layers_on.load(std::memory_order_relaxed) & 1u) != 0; }
+
 // Makes a call that answers 0 for success, through the layer, and again while it is interrupted.
 // Answers an errno, 0 = success.
 template <typename Call>

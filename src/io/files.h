@@ -32,6 +32,9 @@ class File {
 
   // Flags as for open(2); O_CLOEXEC is added. `mode` counts when O_CREAT makes the file.
   static Result<File> open(std::string path, int flags, unsigned mode = 0600);
+  // page_cache.h
+  static File open_cached(const std::string& path);
+  bool pass_cache();
   void close();
 
   explicit operator bool() const { return fd_ >= 0; }

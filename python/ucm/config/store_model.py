@@ -221,7 +221,8 @@ class StoreConfig:
     io_direct: bool | None = key(
         "bool",
         "O_DIRECT with aligned buffers; falls back with a warning where the file system refuses.",
-        default_text="Posix: false; Disk: true",
+        default_text="Disk: true; Posix: false, except that a load on a local file system reads "
+        "what the page cache has not past it, the first time",
         stages=_DISKS,
         aliases=("use_direct_io", "use_direct"),
     )

@@ -137,12 +137,13 @@ void CacheFlow::submit_fetches(const std::vector<uint32_t>& slots) {
   if (slots.empty()) return;
   SentBatch sent = describe(slots);
   const auto flow = shared_from_this();
+  const bool alone = slots.size() == 1 && parts_.slots->slot_bytes() <= kCopyHere;
   send(
       *parts_.next, Direction::load, std::move(sent),
-      [flow, slots](uint32_t row, const Status& status) {
-        flow->on_landed({slots[row], status, {}});
+      [flow, slots, alone](uint32_t row, const Status& status) {
+        flow->on_landed({slots[row], status, {}, alone});
       },
-      [flow, slots] { flow->on_landed({SlotTable::kNone, {}, slots}); });
+      [flow, slots, alone] { flow->on_landed({SlotTable::kNone, {}, slots, alone}); });
 }
 
 void CacheFlow::submit_writes(std::vector<Write> writes) {

@@ -12,8 +12,6 @@ namespace {
 constexpr std::chrono::milliseconds kAbandonedAfter{10000};
 // Asking the kernel who is still there takes a system call for each of the others.
 constexpr uint32_t kBetweenReaps = 50;  // ms
-// Waking another thread takes about as long as copying this much.
-constexpr size_t kCopyHere = size_t{256} << 10;
 // Small blocks that wait for slots go on together, and reach the stage below together.
 constexpr size_t kGatherBytes = size_t{512} << 10;
 // So many rows ahead the index is fetched from memory.

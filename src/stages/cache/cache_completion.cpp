@@ -108,13 +108,15 @@ void CacheFlow::complete_dump(const CopyRow& last, Work* work) {
 // Storage threads have better things to do than this: they only say what has come. A thread that
 // copies takes what has gathered until it wakes up, and copies it at once.
 void CacheFlow::on_landed(Landed landed) {
+  const bool alone = landed.alone;
   {
     const std::lock_guard lock(landed_mutex_);
     landed_.push_back(std::move(landed));
     if (std::exchange(landing_, true)) return;
   }
   const bool on_host = parts_.copier->can_digest(false);
-  if (on_host && parts_.copier->run([flow = shared_from_this()] { flow->land(); })) return;
+  if (on_host && !alone && parts_.copier->run([flow = shared_from_this()] { flow->land(); }))
+    return;
   land();
 }
 

@@ -22,6 +22,9 @@
 
 namespace ucm::stages::cache {
 
+// Up to this waking another thread takes longer than it saves.
+inline constexpr size_t kCopyHere = size_t{1} << 20;
+
 inline Status closed_status() {
   return make_status(Code::unavailable, "cache: the store is closed");
 }
@@ -114,6 +117,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
     uint32_t slot = SlotTable::kNone;
     Status status;
     std::vector<uint32_t> batch;
+    bool alone = false;  // nobody else fetches for it, and it is small
   };
   // This process's lock and the pool's, in this order.
   class Guard {

@@ -8,6 +8,7 @@
 
 #include "base/checksum.h"
 #include "io/direct.h"
+#include "io/page_cache.h"
 #include "stages/posix/posix_calls.h"
 #include "stages/posix/posix_pack.h"
 
@@ -93,6 +94,11 @@ Result<bool> read_whole(BlockReport* report, uint64_t offset, std::byte* buffer,
   return false;
 }
 
+// Its last page stands for the whole file.
+bool has_cached_end(const BlockReport& report, std::byte* page) {
+  return io::read_cached(report.file, report.info.bytes - kTrailerBytes, page, kTrailerBytes);
+}
+
 Result<BlockReport> judge_last_page(BlockReport report, const BlockKey& key,
                                     const BlockLayout& layout) {
   const io::AlignedBuffer page = io::AlignedBuffer::make(kTrailerBytes);
@@ -126,9 +132,12 @@ const char* judge_payload(const std::byte* payload, uint64_t payload_bytes, cons
 
 Result<BlockReport> read_block_file(const std::string& path, const BlockKey& key,
                                     const BlockLayout& layout, bool direct, bool check_payload,
-                                    std::byte* buffer) {
+                                    std::byte* buffer, const std::function<bool()>* skip_cache) {
   UCM_TRY_ASSIGN(BlockReport report, open_block(path, direct));
   if (report.finding != Finding::sound) return report;
+  if (skip_cache != nullptr && !has_cached_end(report, buffer) && (*skip_cache)()) {
+    static_cast<void>(report.file.pass_cache());
+  }
   const size_t payload_bytes = layout.block_bytes();
   const size_t slot_bytes = layout.slot_bytes();
   if (report.info.bytes == file_bytes(payload_bytes)) {
@@ -148,6 +157,21 @@ Result<BlockReport> read_block_file(const std::string& path, const BlockKey& key
       judge_payload(buffer, payload_bytes, check_payload ? &report.trailer.digest : nullptr);
   if (cause != nullptr) set_finding(&report, Finding::damaged, cause);
   return report;
+}
+
+bool read_cached_block(const std::string& path, const BlockKey& key, const BlockLayout& layout,
+                       std::byte* payload, BlockReport* report) {
+  report->file = io::File::open_cached(path);
+  if (!report->file) return false;
+  auto info = file_info(report->file);
+  if (!info.ok() || !info.value().is_file || info.value().bytes < 2 * kAlign) return false;
+  report->info = info.value();
+  report->finding = Finding::sound;
+  alignas(8) std::byte page[kTrailerBytes];
+  if (!has_cached_end(*report, page)) return false;
+  (is_pack_page(page) ? judge_pack : judge_trailer)(page, key, layout, report);
+  return report->finding == Finding::sound &&
+         io::read_cached(report->file, report->payload_offset, payload, layout.slot_bytes());
 }
 
 Result<BlockReport> examine_block_file(const std::string& path, const BlockKey& key,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -34,10 +35,19 @@ struct BlockReport {
 };
 
 // Reads payload and trailer into `buffer` (kAlign-aligned, file_bytes of the layout's block) in one
-// go and checks everything but, unless `check_payload`, the digest of the payload.
+// go and checks everything but, unless `check_payload`, the digest of the payload. `skip_cache`,
+// when it is not null, is asked about a block that the page cache does not have: true reads past
+// it.
 Result<BlockReport> read_block_file(const std::string& path, const BlockKey& key,
                                     const BlockLayout& layout, bool direct, bool check_payload,
-                                    std::byte* buffer);
+                                    std::byte* buffer,
+                                    const std::function<bool()>* skip_cache = nullptr);
+
+// A block that the kernel has in memory, straight into `payload` (the layout's slot), without
+// waiting for the storage. False when it has not, or when anything is wrong with it: then `payload`
+// may have changed. Everything is checked but the payload itself (`judge_payload`).
+bool read_cached_block(const std::string& path, const BlockKey& key, const BlockLayout& layout,
+                       std::byte* payload, BlockReport* report);
 
 // Whether a padded payload is what it was when it was dumped; null, or the cause in one word.
 const char* judge_payload(const std::byte* payload, uint64_t payload_bytes, const Digest* digest);

@@ -11,6 +11,8 @@ namespace {
 
 // verify = sample checks one payload in so many.
 constexpr uint32_t kSampleOneIn = 64;
+// First reads past the page cache that are remembered, in 3 bytes each.
+constexpr uint32_t kFirstReads = 1 << 16;
 constexpr int64_t kUseNoteNs = 60'000'000'000;
 constexpr std::chrono::milliseconds kFirstPause{20};
 constexpr std::chrono::milliseconds kLongestPause{1000};
@@ -36,7 +38,8 @@ BlockSet::BlockSet(const PosixOptions& options, const BlockLayout& layout, bool 
       read_only_(read_only),
       metrics_(std::move(metrics)),
       books_(metrics_),
-      presence_(options.lookup_ttl_s) {}
+      presence_(options.lookup_ttl_s),
+      first_reads_(kFirstReads) {}
 
 Result<std::shared_ptr<BlockSet>> BlockSet::open(const PosixOptions& options,
                                                  const BlockLayout& layout, bool read_only,
@@ -73,6 +76,11 @@ bool BlockSet::check_payload() {
     default:
       return true;
   }
+}
+
+bool BlockSet::first_read(const BlockKey& key) {
+  const std::lock_guard lock(first_reads_mutex_);
+  return !first_reads_.admit(mix(key));
 }
 
 bool BlockSet::right_size(uint64_t bytes) const {
@@ -143,7 +151,7 @@ Status BlockSet::read_once(const BlockKey& key, std::byte* buffer, BlockReport* 
   bool refused = false;
   for (size_t step = 0; step < roots_.size(); ++step) {
     BlockRoot& place = root(home(key), step);
-    auto found = place.read(key, layout_, check_payload(), buffer);
+    auto found = place.read(key, layout_, check_payload(), buffer, [&] { return first_read(key); });
     if (!found.ok()) {
       failure = found.status();
       continue;
@@ -168,6 +176,18 @@ Status BlockSet::read(const BlockKey& key, std::byte* buffer, Clock::time_point 
     presence_.note(key, false);
   }
   return status;
+}
+
+bool BlockSet::read_cached(const BlockKey& key, std::byte* memory, BlockReport* report) {
+  for (size_t step = 0; step < roots_.size(); ++step) {
+    if (!root(home(key), step).read_cached(key, layout_, memory, report)) continue;
+    const Digest* digest = check_payload() ? &report->trailer.digest : nullptr;
+    // What is wrong is found once more, and told, by the read that follows.
+    if (judge_payload(memory, layout_.block_bytes(), digest) != nullptr) return false;
+    presence_.note(key, true);
+    return true;
+  }
+  return false;
 }
 
 Status BlockSet::find_stored(const BlockKey& key) {
@@ -283,10 +303,13 @@ Result<uint8_t> BlockSet::mark_pinned(const BlockKey& key, bool pinned) {
   return static_cast<uint8_t>(marked);
 }
 
+bool BlockSet::notes_use(const BlockReport& report, int64_t unix_ns) const {
+  if (read_only_ || !options_.collects() || !report.file) return false;
+  return unix_ns - report.info.modified_ns >= kUseNoteNs;
+}
+
 void BlockSet::note_use(const BlockReport& report, int64_t unix_ns) const {
-  if (read_only_ || !options_.collects() || !report.file) return;
-  if (unix_ns - report.info.modified_ns < kUseNoteNs) return;
-  set_modified(report.file, unix_ns);
+  if (notes_use(report, unix_ns)) set_modified(report.file, unix_ns);
 }
 
 }  // namespace ucm::posix

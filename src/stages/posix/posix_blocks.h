@@ -5,10 +5,12 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/second_use.h"
 #include "stages/posix/posix_books.h"
 #include "stages/posix/posix_options.h"
 #include "stages/posix/posix_presence.h"
@@ -36,6 +38,9 @@ class BlockSet {
   // `report` holds the open file for `note_use`.
   Status read(const BlockKey& key, std::byte* buffer, Clock::time_point deadline,
               BlockReport* report);
+  // Whether the kernel had the block in memory and its checked payload is in `memory` now. Never
+  // waits for the storage; when it had not, `memory` may have changed.
+  bool read_cached(const BlockKey& key, std::byte* memory, BlockReport* report);
   // ok when the block is stored already, not_found when it is to be written.
   Status find_stored(const BlockKey& key);
   // `wanted`: see BlockRoot::write. True when we stored the block, false when somebody else has.
@@ -64,6 +69,8 @@ class BlockSet {
   void note_evicted(const BlockKey& key) { presence_.forget(key); }
   // A block was loaded: at most once a minute its file is marked as used at `unix_ns`.
   void note_use(const BlockReport& report, int64_t unix_ns) const;
+  // Whether that is due.
+  bool notes_use(const BlockReport& report, int64_t unix_ns) const;
 
   const BlockLayout& layout() const { return layout_; }
   BlockBooks& books() { return books_; }
@@ -76,6 +83,9 @@ class BlockSet {
   size_t home(const BlockKey& key) const { return mix(key) % roots_.size(); }
   BlockRoot& root(size_t home, size_t step) { return *roots_[(home + step) % roots_.size()]; }
   bool check_payload();
+  // Whether a block that the page cache does not have is read for the first time, as far as is
+  // remembered. From the second time on it is worth a place there.
+  bool first_read(const BlockKey& key);
   bool right_size(uint64_t bytes) const;
   // What a report means for a load; keeps the books on blocks that were dropped.
   Status judge(const BlockKey& key, const BlockRoot& root, const BlockReport& report);
@@ -94,6 +104,8 @@ class BlockSet {
   std::vector<std::unique_ptr<BlockRoot>> roots_;
   std::atomic<uint32_t> next_root_{0};
   std::atomic<uint32_t> reads_{0};
+  std::mutex first_reads_mutex_;
+  base::SecondUse first_reads_;
 };
 
 }  // namespace ucm::posix

@@ -45,6 +45,14 @@ Result<bool> publish_by_rename(const std::string& from, const std::string& to, u
   return status;
 }
 
+// 0 when the path can not be asked for.
+uint64_t file_system_type(const std::string& path) {
+  struct statfs info;
+  const int error =
+      io::call_through(io::Operation::stat, path, [&] { return ::statfs(path.c_str(), &info); });
+  return error == 0 ? static_cast<uint64_t>(info.f_type) & 0xFFFFFFFFu : 0;
+}
+
 }  // namespace
 
 int64_t unix_now_ns() {
@@ -145,15 +153,24 @@ int device_error(const std::string& path) {
 }
 
 bool on_network(const std::string& path) {
-  struct statfs info;
-  const int error =
-      io::call_through(io::Operation::stat, path, [&] { return ::statfs(path.c_str(), &info); });
-  if (error != 0) return false;
-  switch (static_cast<uint64_t>(info.f_type) & 0xFFFFFFFFu) {
+  switch (file_system_type(path)) {
     case 0x6969:      // NFS
     case 0x517B:      // SMB
     case 0xFE534D42:  // SMB2
     case 0xFF534D42:  // CIFS
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool on_local_disk(const std::string& path) {
+  switch (file_system_type(path)) {
+    case 0xEF53:      // ext2 to ext4
+    case 0x58465342:  // XFS
+    case 0x9123683E:  // Btrfs
+    case 0xF2F52010:  // F2FS
+    case 0x01021994:  // tmpfs
       return true;
     default:
       return false;

@@ -40,6 +40,9 @@ Status check_writable(const std::string& folder);
 int device_error(const std::string& path);
 // NFS and SMB: other machines see what was written only after it was flushed.
 bool on_network(const std::string& path);
+// A file system of this machine alone: what its page cache holds is what is stored, and reading
+// that waits for no device.
+bool on_local_disk(const std::string& path);
 // The name of this machine, fit for a file name.
 std::string host_name();
 

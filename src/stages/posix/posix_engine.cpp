@@ -15,6 +15,8 @@ constexpr size_t kFirstStride = 32;
 constexpr size_t kLongestStride = 1024;
 // First uses that are remembered, in 4 bytes each.
 constexpr uint64_t kMostRemembered = 1 << 20;
+// Waking another thread takes about as long as reading this much from the page cache.
+constexpr size_t kLoadHere = size_t{1} << 20;
 // What a crew may take to end after all transfers have ended.
 constexpr std::chrono::milliseconds kPatience{500};
 
@@ -127,6 +129,7 @@ TaskPtr PosixEngine::submit(Direction direction, const Batch& batch) {
   for (uint32_t row = shadow_ ? rows : 0; row-- > 0;) shadow_->used(batch.keys[row]);
   const auto transfer = std::make_shared<Transfer>(direction, batch, options_.timeout(),
                                                    blocks_->layout().block_bytes(), metrics_);
+  if (direction == Direction::load && rows == 1 && load_here(*transfer)) return transfer->task();
   watch_.add(transfer);
   if (rows > 1 && blocks_->packs()) {
     submit_packs(transfer);
@@ -165,10 +168,29 @@ void PosixEngine::finish(Transfer& transfer, uint32_t row, const Status& status,
   if (!transfer.finish(row, status, moved)) stuck_.fetch_sub(1);
 }
 
+bool PosixEngine::load_here(Transfer& transfer) {
+  if (blocks_->layout().block_bytes() > kLoadHere) return false;
+  auto report = std::make_shared<BlockReport>();
+  if (!blocks_->read_cached(transfer.key(0), transfer.memory(0), report.get())) return false;
+  if (transfer.start(0)) transfer.finish(0, {}, true);
+  const int64_t used = transfer.use_time(0);
+  // That call may wait for the disk.
+  if (blocks_->notes_use(*report, used)) {
+    static_cast<void>(crew_.submit(
+        base::Lane::normal, [set = blocks_, report, used] { set->note_use(*report, used); }));
+  }
+  return true;
+}
+
 void PosixEngine::load_row(Transfer& transfer, uint32_t row) {
+  BlockReport report;
+  // Nothing can hang here, so the row stays held while its memory is written.
+  if (blocks_->read_cached(transfer.key(row), transfer.memory(row), &report)) {
+    finish(transfer, row, {}, true);
+    return blocks_->note_use(report, transfer.use_time(row));
+  }
   transfer.loosen(row);
-  // A buffer of our own: the caller's memory must not be written after the row was given up, and
-  // stays as it is when the block turns out to be damaged.
+  // A buffer of our own: the caller's memory must not be written after the row was given up.
   io::AlignedBuffer buffer = take_buffer();
   if (!buffer) {
     finish(transfer, row,
@@ -177,7 +199,6 @@ void PosixEngine::load_row(Transfer& transfer, uint32_t row) {
            false);
     return;
   }
-  BlockReport report;
   const Status status =
       blocks_->read(transfer.key(row), buffer.data(), transfer.deadline(), &report);
   if (status.ok() && transfer.hold(row)) {

@@ -44,6 +44,8 @@ class PosixEngine : public std::enable_shared_from_this<PosixEngine> {
   Status ask_present(std::span<const BlockKey> keys, std::span<uint8_t> present);
   void run_row(const TransferPtr& transfer, uint32_t row);
   void load_row(Transfer& transfer, uint32_t row);
+  // On the caller's thread, before anybody else knows the transfer.
+  bool load_here(Transfer& transfer);
   void dump_row(Transfer& transfer, uint32_t row);
   void write_row(Transfer& transfer, uint32_t row);
   void report_write(Transfer& transfer, uint32_t row, const Result<bool>& ours, uint64_t bytes);

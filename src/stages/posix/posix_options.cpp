@@ -24,6 +24,16 @@ Status read_enum(const base::OptionReader& reader, std::string_view key,
   return {};
 }
 
+// Given or not: a default that is read twice comes back once each way.
+Status read_direct(const base::OptionReader& reader, std::optional<bool>* target) {
+  bool or_true = true;
+  bool or_false = false;
+  UCM_TRY(reader.read("io_direct", &or_true));
+  UCM_TRY(reader.read("io_direct", &or_false));
+  if (or_true == or_false) *target = or_true;
+  return {};
+}
+
 Status check_roots(const std::vector<std::string>& roots) {
   if (roots.empty()) {
     return make_status(Code::invalid_argument,
@@ -98,7 +108,7 @@ Result<PosixOptions> read_posix_options(const Options& options) {
   UCM_TRY(read_enum(reader, "path_strategy", kStrategies, &out.path_strategy));
   UCM_TRY(read_enum(reader, "verify", kVerify, &out.verify));
   UCM_TRY(read_enum(reader, "durability", kDurability, &out.durability));
-  UCM_TRY(reader.read("io_direct", &out.io_direct));
+  UCM_TRY(read_direct(reader, &out.io_direct));
   UCM_TRY(reader.read("io_threads", &out.io_threads));
   UCM_TRY(reader.read("capacity_bytes", &out.capacity_bytes));
   UCM_TRY(reader.read("eviction_high", &out.eviction_high));

@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,9 @@ struct PosixOptions {
   PathStrategy path_strategy = PathStrategy::hash;
   Verify verify = Verify::always;
   Durability durability = Durability::none;
-  bool io_direct = false;
+  // Whether to pass the page cache. Empty: loads do on a local disk when it does not have the
+  // block.
+  std::optional<bool> io_direct;
   uint32_t io_threads = 4;
   uint64_t capacity_bytes = 0;  // of each root; 0: nothing is collected by space
   std::string own_namespace;    // of the blocks of this store; empty: none
@@ -40,6 +43,7 @@ struct PosixOptions {
   double lookup_ttl_s = 0;
   double timeout_s = 30;
 
+  bool always_direct() const { return io_direct.value_or(false); }
   // Of the namespace of this store in all roots; Quotas::kNoLimit without a capacity.
   uint64_t own_bytes() const;
   // Whether blocks leave for space.

@@ -109,7 +109,8 @@ BlockRoot::BlockRoot(const std::string& root, const PosixOptions& options, bool 
       path_(namespace_folder(root, options.own_namespace)),
       options_(options),
       read_only_(read_only),
-      network_(on_network(root_)) {}
+      network_(on_network(root_)),
+      local_(on_local_disk(root_)) {}
 
 Result<std::unique_ptr<BlockRoot>> BlockRoot::open(const std::string& path,
                                                    const PosixOptions& options, bool read_only) {
@@ -148,6 +149,7 @@ Status BlockRoot::prepare() {
   }
   UCM_TRY(prepare_folder(root_));
   network_.store(on_network(root_));
+  local_.store(on_local_disk(root_));
   auto version = format_version(root_);
   if (version.status().code() == Code::not_found) {
     UCM_TRY(make_format());
@@ -200,11 +202,20 @@ void BlockRoot::drop(const BlockKey& key, const BlockReport& report) const {
 }
 
 Result<BlockReport> BlockRoot::read(const BlockKey& key, const BlockLayout& layout,
-                                    bool check_payload, std::byte* buffer) const {
-  UCM_TRY_ASSIGN(BlockReport report, read_block_file(block_path(path_, key), key, layout,
-                                                     options_.io_direct, check_payload, buffer));
+                                    bool check_payload, std::byte* buffer,
+                                    const std::function<bool()>& first_time) const {
+  const bool chooses = local_.load(std::memory_order_relaxed) && !options_.io_direct;
+  UCM_TRY_ASSIGN(BlockReport report,
+                 read_block_file(block_path(path_, key), key, layout, options_.always_direct(),
+                                 check_payload, buffer, chooses ? &first_time : nullptr));
   if (report.finding == Finding::damaged) drop(key, report);
   return report;
+}
+
+bool BlockRoot::read_cached(const BlockKey& key, const BlockLayout& layout, std::byte* payload,
+                            BlockReport* report) const {
+  return local_.load(std::memory_order_relaxed) && !options_.always_direct() &&
+         read_cached_block(block_path(path_, key), key, layout, payload, report);
 }
 
 Result<BlockReport> BlockRoot::examine(const BlockKey& key, const BlockLayout& layout) const {
@@ -228,12 +239,12 @@ Status BlockRoot::make_block_folder(const std::string& folder) {
 Result<io::File> BlockRoot::create(const std::string& folder) {
   constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL;
   std::string path = temporary_path(folder);
-  auto file = io::open_direct(path, kFlags, options_.file_mode, options_.io_direct);
+  auto file = io::open_direct(path, kFlags, options_.file_mode, options_.always_direct());
   if (!file.ok() && file.status().code() == Code::not_found) {
     UCM_TRY(make_block_folder(folder));
-    file = io::open_direct(path, kFlags, options_.file_mode, options_.io_direct);
+    file = io::open_direct(path, kFlags, options_.file_mode, options_.always_direct());
   }
-  if (!file.ok() && options_.io_direct) {
+  if (!file.ok() && options_.always_direct()) {
     // Some file systems make the file before they refuse O_DIRECT.
     (void)io::unlink_file(path);
     path = temporary_path(folder);

@@ -58,8 +58,12 @@ class BlockRoot {
   // Bytes of the block's file; not_found when there is none.
   Result<uint64_t> size_of(const BlockKey& key) const;
   // A damaged file is unlinked by a writer.
+  // `first_time` is asked when the page cache does not have the block and may be passed by.
   Result<BlockReport> read(const BlockKey& key, const BlockLayout& layout, bool check_payload,
-                           std::byte* buffer) const;
+                           std::byte* buffer, const std::function<bool()>& first_time) const;
+  // See read_cached_block; never on a file system that asks somebody else.
+  bool read_cached(const BlockKey& key, const BlockLayout& layout, std::byte* payload,
+                   BlockReport* report) const;
   Result<BlockReport> examine(const BlockKey& key, const BlockLayout& layout) const;
   // True when our file was published, false when a sound one was there first. `wanted` is asked
   // before publishing: false drops what was written and answers cancelled.
@@ -112,6 +116,7 @@ class BlockRoot {
   const bool read_only_;
   std::function<void(const io::PathInfo&)> on_cleared_;
   std::atomic<bool> network_;
+  std::atomic<bool> local_;
   std::atomic<bool> ready_{false};
   std::atomic<uint64_t> version_{0};
   std::atomic<bool> links_refused_{false};

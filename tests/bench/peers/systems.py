@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 _TIMEOUT_S = 120.0
+# On their way between memory and files: four batches.
+_STAGING_BYTES = 64 << 20
 # A get that takes longer than its lease fails.
 _LEASE_MS = 1000
 
@@ -73,7 +75,8 @@ class Ucm(System):
         if self.kind == "memory":
             config.update(buffer_number=2 * count, prefault=True)
         else:
-            config.update(storage_backends=str(folder), buffer_number=64, prefault=True)
+            slots = max(4, min(64, _STAGING_BYTES // block_bytes))
+            config.update(storage_backends=str(folder), buffer_number=slots, prefault=True)
         if self.pipeline == "Disk":
             config["capacity_bytes"] = 2 * count * block_bytes
         self.store = open_store(config, layout=([block_bytes], 1))

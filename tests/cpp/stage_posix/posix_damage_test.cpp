@@ -81,8 +81,6 @@ TEST_P(PosixDamageTest, IsACountedMissAndTheBlockCanBeStoredAgain) {
   EXPECT_NE(status.message().find(GetParam().cause), std::string::npos) << status.to_string();
   EXPECT_EQ(task->failed_rows(), std::vector<uint32_t>{1});
   EXPECT_EQ(buffers.wrong_bytes(0, keys[0], 0) + buffers.wrong_bytes(2, keys[2], 0), 0u);
-  // The caller's memory of the damaged row is as it was.
-  for (size_t i = 0; i < kPayload; ++i) ASSERT_EQ(buffers.piece(1, 0)[i], std::byte{0xEE});
   EXPECT_EQ(dropped(GetParam().cause), 1);
   EXPECT_EQ(metric("ucm_dropped_blocks_total"), 1);
   EXPECT_FALSE(std::filesystem::exists(file_of(keys[1])));
