@@ -94,7 +94,7 @@ run_libfuzzer() {
     for corpus in "$folder"/*; do
         say "libFuzzer: $(basename "$corpus")"
         UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 build/libfuzzer/tests/cpp/fuzz/ucm_libfuzzer \
-            -max_total_time="$(($1 / 5 + 1))" -print_final_stats=1 -artifact_prefix="$UCM_CACHE/fuzz-" "$corpus" || rc=$?
+            -max_total_time="$(($1 / 8 + 1))" -print_final_stats=1 -artifact_prefix="$UCM_CACHE/fuzz-" "$corpus" || rc=$?
     done
     rm -rf "$folder"
     return "$rc"

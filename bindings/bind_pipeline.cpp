@@ -73,6 +73,7 @@ class PipelineObject {
   void prefetch(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::prefetch); }
   void remove(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::remove); }
   void abandon(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::abandon); }
+  void renew(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::renew); }
 
   void unpin(const nb::bytes& keys) { call_with_keys(keys, &Pipeline::unpin); }
 
@@ -177,6 +178,8 @@ void bind_pipeline(nb::module_& module) {
       .def("remove", &PipelineObject::remove, nb::arg("keys"))
       .def("abandon", &PipelineObject::abandon, nb::arg("keys"),
            "Uses nothing of a dump that was broken off; a complete block below stays.")
+      .def("renew", &PipelineObject::renew, nb::arg("keys"),
+           "After a chain came in several batches, its head first: tails leave before heads again.")
       .def("pin", &PipelineObject::pin, nb::arg("keys"),
            "One byte per key: 1 when the block is stored and kept from eviction now.")
       .def("unpin", &PipelineObject::unpin, nb::arg("keys"))

@@ -110,6 +110,8 @@ class UCM_API PageStore {
   virtual Status unpin(std::span<const BlockKey> keys) = 0;
   // These blocks were used: the last one most recently.
   virtual void touch(std::span<const BlockKey> keys) = 0;
+  // As Store::renew.
+  virtual void renew(std::span<const BlockKey> keys) = 0;
 
   // The seed of the digest a block's payload is stored with.
   virtual uint64_t digest_seed(const BlockKey& key) const = 0;

@@ -45,8 +45,14 @@ class UCM_API Store {
   virtual Status remove(std::span<const BlockKey> keys) = 0;
   // After a dump that was broken off, or whose bytes turned out to be wrong: nothing of it is used.
   // A block of which only a part has come is forgotten, and a complete one that a stage below has
-  // stays; when all of it has come, the block is removed.
+  // stays; when all of it has come, the block is removed. So is one that the Cache does not hold
+  // (any more): the dump may have completed it, and a good block that is lost is a miss only.
   virtual Status abandon(std::span<const BlockKey> keys) { return remove(keys); }
+
+  // The blocks of one chain, its head first, after its loads and dumps, which may have come in
+  // several batches: heads leave after tails again. A hint, and no further use; absent blocks are
+  // no error. Posix, whose order is that of its files' times, leaves them alone.
+  virtual Status renew(std::span<const BlockKey> keys);
 
   // Keeps blocks from being evicted until `unpin` or `remove`, in every stage that holds them now.
   // pinned[i] = 1 when keys[i] is stored and kept, 0 when it is absent or a stage's share for
@@ -57,6 +63,8 @@ class UCM_API Store {
   virtual Status unpin(std::span<const BlockKey> keys);
 
   // Ends what is under way within the stage's timeout and lets go of threads, files and memory.
+  // Of a pipeline: loads that a hanging storage has not answered by then fail as `unavailable`, and
+  // no byte of the callers' memory moves any more; released dumps are done when it answers.
   // Later calls answer `unavailable`. Idempotent.
   virtual void close() = 0;
 };

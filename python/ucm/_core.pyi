@@ -63,6 +63,11 @@ class Pipeline:
         Uses nothing of a dump that was broken off; a complete block below stays.
         """
 
+    def renew(self, keys: bytes) -> None:
+        """
+        After a chain came in several batches, its head first: tails leave before heads again.
+        """
+
     def pin(self, keys: bytes) -> bytes:
         """
         One byte per key: 1 when the block is stored and kept from eviction now.

@@ -41,12 +41,16 @@ Result<std::unique_ptr<EvictionPolicy>> make_eviction_policy(std::string_view na
 // memory; one calls at a time.
 Result<std::unique_ptr<EvictionPolicy>> attach_eviction_policy(std::string_view name,
                                                                uint32_t capacity,
-                                                               std::span<std::byte> state);
+                                                               std::span<std::byte> state,
+                                                               FingerprintOf owner = {});
 // How much memory that is, where the owner tells the fingerprints: at most 19 bytes a slot, and
 // 160 KiB more below 131,072 slots. Where it does not, 4 bytes a slot more.
 Result<size_t> eviction_state_bytes(std::string_view name, uint32_t capacity,
                                     bool owner_tells = false);
+// Numbers of slots and of two ghosts a slot fit into 32 bits: a policy has fewer slots than this.
+inline constexpr uint32_t kTooManySlots = 1u << 30;
 
+// A policy's place in this list may stand for it in memory that builds of one version share.
 std::span<const std::string_view> eviction_policy_names();
 
 }  // namespace ucm::base

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/eviction_lists.h"
 
-#include <algorithm>
-
 namespace ucm::base {
 
 SlotLists::SlotLists(uint32_t slots, uint16_t lists, StateArena& arena)
-    : slots_(slots),
-      lists_(lists),
-      ends_(arena.take<Ends>(lists)),
-      links_(arena.take<Link>(slots)) {}
+    : ends_(arena.take<Ends>(lists)), links_(arena.take<Link>(slots)) {}
 
 void SlotLists::push_newest(uint16_t list, uint32_t slot) {
   Ends& ends = ends_[list];
@@ -49,28 +44,6 @@ void SlotLists::take_over(uint16_t list, uint16_t older) {
     ends.size += taken.size;
   }
   taken = {};
-}
-
-std::vector<uint32_t> SlotLists::readable_order(uint16_t list) const {
-  std::vector<uint32_t> order;
-  std::vector<bool> seen(slots_);
-  // False at the end, and where the list leads out of the slots or back to one of them.
-  const auto take = [&](uint32_t slot) {
-    if (slot >= slots_ || seen[slot]) return false;
-    seen[slot] = true;
-    order.push_back(slot);
-    return true;
-  };
-  for (uint32_t slot = oldest(list); take(slot);) slot = newer(slot);
-  const auto half = static_cast<ptrdiff_t>(order.size());
-  for (uint32_t slot = ends_[list].newest - 1; take(slot);) slot = links_[slot].older - 1;
-  std::reverse(order.begin() + half, order.end());
-  return order;
-}
-
-void SlotLists::clear() {
-  std::fill_n(ends_, lists_, Ends{});
-  std::fill_n(links_, slots_, Link{});
 }
 
 }  // namespace ucm::base

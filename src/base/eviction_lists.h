@@ -2,15 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "base/eviction_state.h"
 
 namespace ucm::base {
 
 // Doubly linked lists over slots: a slot is in one list at most, the caller knows in which, and
-// every call is O(1), `clear` and `readable_order` aside. 8 bytes a slot and 12 a list. Not
-// thread-safe.
+// every call is O(1). 8 bytes a slot and 12 a list. Not thread-safe.
 class SlotLists {
  public:
   static constexpr uint32_t kNone = 0xFFFFFFFF;
@@ -33,11 +31,6 @@ class SlotLists {
   // All slots of `older` become the oldest ones of `list`.
   void take_over(uint16_t list, uint16_t older);
 
-  // Memory of a process that died while it changed a list: the slots that can still be read, oldest
-  // first, from both ends up to where the list is broken; and all of it as it was when it was made.
-  std::vector<uint32_t> readable_order(uint16_t list) const;
-  void clear();
-
  private:
   // Numbers of slots plus one: zero stands for none.
   struct Link {
@@ -49,8 +42,6 @@ class SlotLists {
     uint32_t newest;
     uint32_t size;
   };
-  const uint32_t slots_;
-  const uint16_t lists_;
   Ends* const ends_;
   Link* const links_;
 };

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <vector>
-
 #include "base/eviction.h"
 #include "base/eviction_lists.h"
 
@@ -18,11 +16,6 @@ class LruPolicy : public EvictionPolicy {
   void renew(uint32_t slot) override { touch(slot); }
   void erase(uint32_t slot) override;
   std::optional<uint32_t> evict(const std::function<bool(uint32_t)>& evictable) override;
-
-  void clear() { lists_.clear(); }
-  // The slots, oldest first, that can still be read after a process died while it changed a link:
-  // from both ends up to where the list is broken.
-  std::vector<uint32_t> readable_order() const { return lists_.readable_order(0); }
 
  private:
   SlotLists lists_;

@@ -60,13 +60,11 @@ constexpr std::array<Maker, 5> kMakers = {maker<AutoPolicy>("auto"), maker<LruPo
                                           maker<S3FifoPolicy>("s3fifo")};
 constexpr std::array<std::string_view, kMakers.size()> kNames = {
     kMakers[0].name, kMakers[1].name, kMakers[2].name, kMakers[3].name, kMakers[4].name};
-// Numbers of slots and of two ghosts a slot fit into 32 bits.
-constexpr uint32_t kMostSlots = 1u << 30;
 
 Result<const Maker*> find_maker(std::string_view name, uint32_t capacity) {
-  if (capacity == 0 || capacity >= kMostSlots) {
+  if (capacity == 0 || capacity >= kTooManySlots) {
     return make_status(Code::invalid_argument, "eviction_policy: %u slots; 1 to %u are possible",
-                       capacity, kMostSlots - 1);
+                       capacity, kTooManySlots - 1);
   }
   for (const Maker& each : kMakers) {
     if (each.name == name) return &each;
@@ -101,16 +99,17 @@ Result<std::unique_ptr<EvictionPolicy>> make_eviction_policy(std::string_view na
 
 Result<std::unique_ptr<EvictionPolicy>> attach_eviction_policy(std::string_view name,
                                                                uint32_t capacity,
-                                                               std::span<std::byte> state) {
+                                                               std::span<std::byte> state,
+                                                               FingerprintOf owner) {
   UCM_TRY_ASSIGN(const Maker* found, find_maker(name, capacity));
-  const size_t bytes = found->bytes(capacity, false);
+  const size_t bytes = found->bytes(capacity, owner != nullptr);
   const bool aligned = reinterpret_cast<uintptr_t>(state.data()) % alignof(uint64_t) == 0;
   if (state.size() < bytes || !aligned) {
     return make_status(Code::invalid_argument,
                        "eviction_policy: %zu bytes of memory for %zu, aligned to 8", state.size(),
                        bytes);
   }
-  return found->make(capacity, nullptr, state.data(), {});
+  return found->make(capacity, nullptr, state.data(), std::move(owner));
 }
 
 }  // namespace ucm::base

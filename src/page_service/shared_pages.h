@@ -31,6 +31,7 @@ class SharedPages final : public PageStore {
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
   Status unpin(std::span<const BlockKey> keys) override;
   uint64_t digest_seed(const BlockKey& key) const override;
+  void renew(std::span<const BlockKey>) override {}
   void touch(std::span<const BlockKey>) override {}  // reading and asking touch the files
   PageStoreStats stats() const override;
   uint64_t slot_bytes() const override { return layout_.slot_bytes(); }

@@ -181,6 +181,7 @@ Status ReaderStore::pin(std::span<const BlockKey>, std::span<uint8_t>) {
 Status ReaderStore::unpin(std::span<const BlockKey> keys) { return pin(keys, {}); }
 
 void ReaderStore::touch(std::span<const BlockKey>) {}
+void ReaderStore::renew(std::span<const BlockKey>) {}
 
 PageStoreStats ReaderStore::stats() const {
   PageStoreStats stats;

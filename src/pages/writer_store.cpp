@@ -293,6 +293,17 @@ void WriterStore::touch(std::span<const BlockKey> keys) {
   }
 }
 
+void WriterStore::renew(std::span<const BlockKey> keys) {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return;
+  for (size_t i = keys.size(); i > 0; --i) {
+    IndexEntry entry;
+    if (!index_->find(keys[i - 1], &entry)) continue;
+    policy_->renew(entry.slot);
+    index_->stamp_use(entry.slot, time_stamp(now_ns()));
+  }
+}
+
 PageStoreStats WriterStore::stats() const {
   PageStoreStats stats;
   stats.engine = engine_.name();

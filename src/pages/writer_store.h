@@ -37,6 +37,7 @@ class WriterStore final : public PageStore, public std::enable_shared_from_this<
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
   Status unpin(std::span<const BlockKey> keys) override;
   void touch(std::span<const BlockKey> keys) override;
+  void renew(std::span<const BlockKey> keys) override;
   PageStoreStats stats() const override;
   uint64_t slot_bytes() const override { return format_.slot_bytes; }
   uint64_t digest_seed(const BlockKey& key) const override {

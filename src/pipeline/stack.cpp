@@ -38,6 +38,7 @@ class Stack : public Pipeline {
   TaskPtr dump(const Batch& batch) override { return top_->dump(batch); }
   Status remove(std::span<const BlockKey> keys) override { return top_->remove(keys); }
   Status abandon(std::span<const BlockKey> keys) override { return top_->abandon(keys); }
+  Status renew(std::span<const BlockKey> keys) override { return top_->renew(keys); }
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override {
     if (pinned.size() != keys.size()) {
       return make_status(Code::invalid_argument, "pin: %zu answers for %zu keys", pinned.size(),
@@ -93,6 +94,15 @@ Result<bool> stands_below_a_keeper(const std::vector<const StageEntry*>& stages,
   return keeps;
 }
 
+// Half of what callers wait for a transfer: those who come later need not wait at all.
+Result<Guarding> guarding_of(const StageEntry& entry, const Options& options) {
+  double timeout_s = 30;
+  UCM_TRY(base::OptionReader(options, entry.name).read("timeout_s", &timeout_s));
+  Guarding guarding;
+  guarding.silence_limit = std::chrono::nanoseconds(static_cast<int64_t>(timeout_s / 2 * 1e9));
+  return guarding;
+}
+
 // A storage stage takes aligned host blocks only; this Cache gathers them and keeps nothing.
 Result<StorePtr> put_staging_in_front(StageContext context) {
   Options options = *context.options;
@@ -124,7 +134,10 @@ Result<std::unique_ptr<Pipeline>> Pipeline::open(const PipelineConfig& config) {
     if (entry->role == StageRole::cache) context.next = std::move(top);
     UCM_TRY_ASSIGN(StorePtr made, entry->make(std::move(context)));
     UCM_TRY_ASSIGN(const bool guarded, stands_below_a_keeper(entries, i - 1, options));
-    if (guarded) made = make_guarded(std::move(made), entry->name, metrics);
+    if (guarded) {
+      UCM_TRY_ASSIGN(const Guarding guarding, guarding_of(*entry, options));
+      made = make_guarded(std::move(made), entry->name, metrics, guarding);
+    }
     if (top) {
       base::Counter& partial =
           metrics->counter("ucm_partial_lookups_total", {{"stage", entry->name}});

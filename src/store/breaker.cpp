@@ -30,9 +30,9 @@ bool Breaker::succeeded() {
   return open_.exchange(false, std::memory_order_acq_rel);
 }
 
-bool Breaker::failed() {
+bool Breaker::failed(uint32_t times) {
   const std::lock_guard lock(mutex_);
-  const uint32_t failures = failures_.fetch_add(1, std::memory_order_acq_rel) + 1;
+  const uint32_t failures = failures_.fetch_add(times, std::memory_order_acq_rel) + times;
   const Time now = clock_();
   if (!open_.load(std::memory_order_relaxed)) {
     if (failures < kFailures) return false;

@@ -30,8 +30,10 @@ class Breaker {
   bool refuses() const;
   // A call went well. True when this lets the others pass again.
   bool succeeded();
-  // A call failed. True when from now on calls are refused.
-  bool failed();
+  // A call failed; one whose answer has not come for long weighs as much as several. True when from
+  // now on calls are refused.
+  bool failed(uint32_t times = 1);
+  bool open() const { return open_.load(std::memory_order_acquire); }
 
  private:
   bool waits(Time now) const { return now < open_until_ || now < probing_until_; }

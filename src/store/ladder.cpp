@@ -5,6 +5,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "store/lent_stage.h"
 #include "store/sent_batch.h"
 
 namespace ucm {
@@ -44,13 +45,69 @@ struct RowList {
   }
 };
 
+// The two stages, for callbacks that may come when the ladder has gone.
+struct Rungs {
+  std::shared_ptr<LentStage> upper;
+  std::shared_ptr<LentStage> lower;
+};
+
+// The caller keeps the rows' memory until the task is done, so they can be written up from it.
+void promote(const Rungs& rungs, const PassagePtr& passage, std::vector<uint32_t> rows) {
+  if (rows.empty()) return;
+  SentBatch sent = passage->part(rows);
+  send(
+      *rungs.upper, Direction::dump, std::move(sent),
+      [passage, rows](uint32_t index, const Status&) {
+        passage->task->finish_row(rows[index], Status());
+      },
+      [] {});
+}
+
+void load_lower(const Rungs& rungs, const PassagePtr& passage, std::vector<uint32_t> rows) {
+  if (rows.empty()) return;
+  const auto loaded = std::make_shared<RowList>();
+  SentBatch sent = passage->part(rows);
+  send(
+      *rungs.lower, Direction::load, std::move(sent),
+      [passage, loaded, rows](uint32_t index, const Status& status) {
+        passage->report(rows[index], status);
+        if (status.ok()) {
+          loaded->add(rows[index]);
+        } else {
+          passage->task->finish_row(rows[index], status);
+        }
+      },
+      [rungs, passage, loaded] { promote(rungs, passage, std::move(loaded->rows)); });
+}
+
+void load_upper(const Rungs& rungs, const PassagePtr& passage, std::vector<uint32_t> rows) {
+  if (rows.empty()) return;
+  const auto failed = std::make_shared<RowList>();
+  SentBatch sent = passage->part(rows);
+  send(
+      *rungs.upper, Direction::load, std::move(sent),
+      [passage, failed, rows](uint32_t index, const Status& status) {
+        if (!status.ok()) {
+          failed->add(rows[index]);
+          return;
+        }
+        passage->report(rows[index], status);
+        passage->task->finish_row(rows[index], status);
+      },
+      [rungs, passage, failed] { load_lower(rungs, passage, std::move(failed->rows)); });
+}
+
 class Ladder : public Store {
  public:
   Ladder(StorePtr upper, StorePtr lower, std::shared_ptr<base::Counter> partial_lookups)
-      : upper_(std::move(upper)),
-        lower_(std::move(lower)),
+      : upper_(std::make_shared<LentStage>(std::move(upper))),
+        lower_(std::make_shared<LentStage>(std::move(lower))),
         partial_lookups_(std::move(partial_lookups)) {}
-  ~Ladder() override { close(); }
+  ~Ladder() override {
+    close();
+    upper_->take_back();
+    lower_->take_back();
+  }
 
   const BlockLayout& layout() const override { return upper_->layout(); }
   Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) override;
@@ -59,6 +116,7 @@ class Ladder : public Store {
   TaskPtr load(const Batch& batch) override;
   TaskPtr dump(const Batch& batch) override;
   Status remove(std::span<const BlockKey> keys) override;
+  Status renew(std::span<const BlockKey> keys) override;
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
   Status unpin(std::span<const BlockKey> keys) override;
   void close() override {
@@ -67,15 +125,11 @@ class Ladder : public Store {
   }
 
  private:
-  void load_upper(const PassagePtr& passage, std::vector<uint32_t> rows);
-  void load_lower(const PassagePtr& passage, std::vector<uint32_t> rows);
-  void promote(const PassagePtr& passage, std::vector<uint32_t> rows);
-
   // Of a lookup: what was found counts, although not every stage could be asked.
   Status outcome(const Status& failure, bool found);
 
-  const StorePtr upper_;
-  const StorePtr lower_;
+  const std::shared_ptr<LentStage> upper_;
+  const std::shared_ptr<LentStage> lower_;
   const std::shared_ptr<base::Counter> partial_lookups_;
 };
 
@@ -133,55 +187,10 @@ TaskPtr Ladder::load(const Batch& batch) {
   for (uint32_t row = 0; row < present.size(); ++row) {
     (present[row] ? above : below).push_back(row);
   }
-  load_upper(passage, std::move(above));
-  load_lower(passage, std::move(below));
+  const Rungs rungs = {upper_, lower_};
+  load_upper(rungs, passage, std::move(above));
+  load_lower(rungs, passage, std::move(below));
   return passage->task;
-}
-
-void Ladder::load_upper(const PassagePtr& passage, std::vector<uint32_t> rows) {
-  if (rows.empty()) return;
-  const auto failed = std::make_shared<RowList>();
-  SentBatch sent = passage->part(rows);
-  send(
-      *upper_, Direction::load, std::move(sent),
-      [passage, failed, rows](uint32_t index, const Status& status) {
-        if (!status.ok()) {
-          failed->add(rows[index]);
-          return;
-        }
-        passage->report(rows[index], status);
-        passage->task->finish_row(rows[index], status);
-      },
-      [this, passage, failed] { load_lower(passage, std::move(failed->rows)); });
-}
-
-void Ladder::load_lower(const PassagePtr& passage, std::vector<uint32_t> rows) {
-  if (rows.empty()) return;
-  const auto loaded = std::make_shared<RowList>();
-  SentBatch sent = passage->part(rows);
-  send(
-      *lower_, Direction::load, std::move(sent),
-      [passage, loaded, rows](uint32_t index, const Status& status) {
-        passage->report(rows[index], status);
-        if (status.ok()) {
-          loaded->add(rows[index]);
-        } else {
-          passage->task->finish_row(rows[index], status);
-        }
-      },
-      [this, passage, loaded] { promote(passage, std::move(loaded->rows)); });
-}
-
-// The caller keeps the rows' memory until the task is done, so they can be written up from it.
-void Ladder::promote(const PassagePtr& passage, std::vector<uint32_t> rows) {
-  if (rows.empty()) return;
-  SentBatch sent = passage->part(rows);
-  send(
-      *upper_, Direction::dump, std::move(sent),
-      [passage, rows](uint32_t index, const Status&) {
-        passage->task->finish_row(rows[index], Status());
-      },
-      [] {});
 }
 
 TaskPtr Ladder::dump(const Batch& batch) {
@@ -218,6 +227,12 @@ TaskPtr Ladder::dump(const Batch& batch) {
 Status Ladder::remove(std::span<const BlockKey> keys) {
   Status above = upper_->remove(keys);
   Status below = lower_->remove(keys);
+  return above.ok() ? below : above;
+}
+
+Status Ladder::renew(std::span<const BlockKey> keys) {
+  Status above = upper_->renew(keys);
+  Status below = lower_->renew(keys);
   return above.ok() ? below : above;
 }
 

@@ -98,6 +98,20 @@ size_t Quotas::share_of(std::string_view name) const {
   return static_cast<size_t>(std::find(names_.begin(), names_.end(), name) - names_.begin());
 }
 
+Status Quotas::check_room(std::string_view name) const {
+  if (bytes(share_of(name)) > 0) return {};
+  return make_status(Code::invalid_argument,
+                     "quotas: namespace '%s' has none, and nothing is left for the rest",
+                     std::string(name).c_str());
+}
+
+std::string Quotas::share_name(std::span<const std::string> entries, std::string_view name) {
+  for (const std::string& entry : entries) {
+    if (std::string_view(entry).substr(0, entry.rfind('=')) == name) return std::string(name);
+  }
+  return kRest;
+}
+
 const std::string& Quotas::name(size_t share) const {
   return share == names_.size() ? kRest : names_[share];
 }

@@ -36,6 +36,10 @@ class Quotas {
   size_t share_of(std::string_view name) const;
   // "(rest)" for the rest.
   const std::string& name(size_t share) const;
+  // invalid_argument when nothing at all is left for blocks of this namespace.
+  Status check_room(std::string_view name) const;
+  // The name of the share that blocks of a namespace are counted in, from the entries alone.
+  static std::string share_name(std::span<const std::string> entries, std::string_view name);
   // kNoLimit for the rest of a stage without a capacity.
   uint64_t bytes(size_t share) const { return bytes_[share]; }
 

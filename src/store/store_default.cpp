@@ -5,6 +5,8 @@
 
 namespace ucm {
 
+Status Store::renew(std::span<const BlockKey>) { return {}; }
+
 // A store that never evicts on its own account, or keeps nothing, has nothing to pin.
 Status Store::pin(std::span<const BlockKey>, std::span<uint8_t> pinned) {
   std::fill(pinned.begin(), pinned.end(), uint8_t{0});

@@ -29,6 +29,7 @@ class MemoryStore : public Store {
   std::atomic<Code> dump_failure{Code::no_space};
   std::atomic<bool> fail_lookups{false};
   std::atomic<int> lookups{0};
+  std::atomic<int> renewals{0};
   std::atomic<int> delay_ms{0};
 
   // While held, no transfer ends.
@@ -74,6 +75,10 @@ class MemoryStore : public Store {
   Status remove(std::span<const BlockKey> keys) override {
     const std::lock_guard lock(mutex_);
     for (const BlockKey& key : keys) blocks_.erase(key);
+    return {};
+  }
+  Status renew(std::span<const BlockKey>) override {
+    ++renewals;
     return {};
   }
   void close() override {

@@ -7,9 +7,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <new>
+#include <thread>
 #include <utility>
 
 // Child processes of a test, and memory that they share with it.
@@ -80,6 +83,19 @@ class SharedValue {
 
  private:
   T* const value_;
+};
+
+// What the processes of a test tell each other.
+class Step {
+ public:
+  void set(int step) { *now_ = step; }
+  void await(int step) const {
+    while (*now_ < step) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  void add() { ++*now_; }
+
+ private:
+  SharedValue<std::atomic<int>> now_;
 };
 
 // How many kills a test makes: UCM_KILLS for the long run.

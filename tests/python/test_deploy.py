@@ -85,6 +85,17 @@ def test_the_deployment_mounts_what_is_declared_and_the_services_reach_it():
     assert claim["metadata"]["name"] == "ucm-cache-pvc"
 
 
+def test_every_rank_of_the_deployment_has_a_port_for_its_metrics():
+    (deployment,) = documents("kubernetes/deployment.yaml")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    (option,) = [each for each in container["args"] if "tensor-parallel-size" in each]
+    first = load_config(deploy.path("kubernetes/configmap.yaml"), environ={}).metrics_port
+    wanted = {first + rank for rank in range(int(option.partition("=")[2]))}
+    ports = {port["containerPort"] for port in container["ports"] if "metrics" in port["name"]}
+    (service,) = [each for each in documents("kubernetes/service.yaml") if "metrics" in str(each)]
+    assert ports == wanted == {port["port"] for port in service["spec"]["ports"]}
+
+
 def test_the_deployment_starts_the_connector_with_the_mounted_file():
     (deployment,) = documents("kubernetes/deployment.yaml")
     container = deployment["spec"]["template"]["spec"]["containers"][0]

@@ -62,6 +62,32 @@ def test_a_namespace_keeps_to_its_quota_and_the_others_keep_their_blocks(tmp_pat
         assert any("ucm_namespace_quota_bytes" in name for name in stats), sorted(stats)
 
 
+def test_a_shared_cache_is_divided_for_all_its_stores(tmp_path: Path) -> None:
+    shared = {
+        "store_pipeline": "Cache|Posix",
+        "capacity_bytes": 1000 * FILE,
+        "share": True,
+        "unique_id": tmp_path.name,
+        "buffer_number": 40,
+        "quotas": {"a": "25%", "b": "50%"},
+    }
+    with (
+        opened(tmp_path, "a", **shared) as a,
+        opened(tmp_path, "a", **shared) as again,
+        opened(tmp_path, "b", **shared) as b,
+        opened(tmp_path, None, **shared) as rest,
+    ):
+        fill(b, 0, 20)
+        fill(a, 0, 30)
+        fill(again, 30, 30)
+        fill(rest, 0, 30)
+        held = [store.stats()['ucm_blocks{stage="Cache"}'] for store in (a, again, b, rest)]
+        assert held == [10, 10, 20, 10]
+        # Each has written its own down.
+        assert used(tmp_path, "a") == 60 * FILE
+        assert used(tmp_path, "b") == 20 * FILE
+
+
 @pytest.mark.parametrize(
     ("quotas", "text"),
     [

@@ -130,9 +130,17 @@ def test_without_share_each_process_has_its_own(mine: Any, name: str) -> None:
         assert other.lookup(ids(0, 2)) == [False, False]
 
 
-def test_a_policy_of_one_process_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="share"):
-        open_store(name, eviction_policy="arc")
+@pytest.mark.parametrize(("policy", "stays"), [("arc", True), ("lru", False)])
+def test_the_policy_of_the_first_store_decides_for_all(name: str, policy: str, stays: bool) -> None:
+    with (
+        open_store(name, eviction_policy=policy) as first,
+        open_store(name, eviction_policy="s3fifo") as second,
+    ):
+        dump(first, 0, 10)
+        assert load(second, 0, 10)  # used again: arc keeps them, lru until 64 others came
+        for start in range(100, 300, 50):
+            dump(second, start, 50)
+        assert first.lookup(ids(0, 10)) == [stays] * 10
 
 
 def test_stores_that_write_to_other_places_share_nothing(tmp_path: Path, name: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`pin`, `unpin`, admission on second use, and the hit rate at twice the capacity."""
+"""`pin`, `unpin`, `renew`, admission on second use, and the hit rate at twice the capacity."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ def small(pipeline):
     if "Disk" in pipeline:
         more.update(capacity_bytes=40 * SIZE, segment_bytes=40 * SIZE, eviction_high=1.0)
     return more
+
+
+@pytest.mark.parametrize("pipeline", ["Fake", "Cache", "Disk", "Cache|Disk"])
+def test_the_tail_of_a_chain_in_several_batches_leaves_first_once_it_is_renewed(
+    make_store, pipeline
+):
+    store = make_store(pipeline, more=small(pipeline) | {"eviction_policy": "lru"})
+    chain = names(0, 40)
+    dump(store, chain)
+    store.renew([*chain, b"absent"])
+    dump(store, names(100, 8))
+    assert store.lookup_prefix(chain) == 32
 
 
 @pytest.mark.parametrize("pipeline", ["Cache", "Disk", "Cache|Disk"])

@@ -32,6 +32,8 @@ _PAGE = 4096
 _STAGING_BYTES = 64 << 20
 _TIMEOUT_S = 300.0
 _REPORT_EVERY = 64
+_STEP_BLOCKS = 16
+"""Blocks that a step of an engine completes: 8,192 tokens in blocks of 512."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +147,11 @@ class Memory:
         self.addresses = (start + steps * np.uint64(self.real)).reshape(-1, 1)
         self.shards = np.zeros(self.rows, dtype=np.uint32)
 
-    def spans(self, count: int) -> Iterator[slice]:
-        """Rows 0..count in batches that fit, the last rows first: tails are used before heads."""
-        for start in range((count - 1) // self.rows * self.rows if count else -1, -1, -self.rows):
-            yield slice(start, min(start + self.rows, count))
+    def spans(self, count: int, most: int | None = None) -> Iterator[slice]:
+        """Rows 0..count in batches that fit, of ``most`` rows at most."""
+        rows = min(self.rows, most or self.rows)
+        for start in range(0, count, rows):
+            yield slice(start, min(start + rows, count))
 
 
 @contextmanager
@@ -181,7 +184,8 @@ def opened(case: Case, memory: Memory) -> Iterator[Any]:
 def replay(trace: Trace, case: Case, bar: Meter) -> dict[str, Any]:
     """Runs all requests through a store of its own.
 
-    Each looks up its longest stored prefix, loads it, and dumps what comes after it.
+    Each looks up its longest stored prefix, loads it, dumps what comes after it in as many batches
+    as an engine's steps, and renews the whole at its end, as the vLLM connector does.
 
     Returns:
         The case with `hits`, `hit_rate` (0..1) and `seconds`.
@@ -198,6 +202,7 @@ def replay(trace: Trace, case: Case, bar: Meter) -> dict[str, Any]:
             found = store.native.lookup_prefix(keys.tobytes())
             present = _load(store.native, memory, keys[:found])
             _dump(store.native, memory, keys[present:])
+            store.native.renew(keys.tobytes())
             hits += present
             if number % _REPORT_EVERY == 0:
                 bar.add(_REPORT_EVERY)
@@ -227,11 +232,13 @@ def _load(native: Any, memory: Memory, keys: np.ndarray) -> int:
             memory.blocks[:rows, :KEY_BYTES], keys[span.start : span.start + rows]
         ):
             raise click.ClickException("a load brought the bytes of another block")
+        if count < span.stop:
+            break
     return count
 
 
 def _dump(native: Any, memory: Memory, keys: np.ndarray) -> None:
-    for span in memory.spans(len(keys)):
+    for span in memory.spans(len(keys), _STEP_BLOCKS):
         rows = span.stop - span.start
         if memory.real:
             memory.blocks[:rows, :KEY_BYTES] = keys[span]

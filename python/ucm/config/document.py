@@ -122,8 +122,14 @@ runs. Collecting begins at `eviction_high`, so with the defaults it takes more t
 do so with the quarters alone. All stores of a directory need the same `quotas` and
 `capacity_bytes`: whoever collects goes by its own.
 
-The other stages are apart already: a `Cache` is memory of one store, or of those that agree in
-`unique_id`, and a `Disk` directory has one writer. Their own sizes are their quotas.
+A `Cache` with `share: true` is divided in the same way: its memory is that of all namespaces
+together, and each quota is a pool of its own for all processes of the node, so it holds at any
+moment, whoever writes or dies. Percentages hold for each stage; where bytes do not fit both,
+`cache.quotas` is for the Cache alone. Without quotas the namespaces use one pool, first come, first
+served, and still do not see each other's blocks.
+
+The other stages are apart already: a `Cache` without `share` is memory of one store, and a `Disk`
+directory has one writer. Their own sizes are their quotas.
 
 ## Memory of the Cache
 

@@ -110,8 +110,8 @@ class StoreConfig:
     share: bool | None = key(
         "bool",
         "One Cache for all processes of this user on the node with the same `unique_id`, pipeline "
-        "and backends: ranks and scheduler of an engine, or several engines. `eviction_policy` is "
-        "then `lru`.",
+        "and backends: ranks and scheduler of an engine, or several engines. Its size and "
+        "`eviction_policy` are those of the first.",
         default_text="false",
         stages=("Cache",),
         aliases=("share_buffer_enable",),
@@ -188,17 +188,18 @@ class StoreConfig:
     )
     namespace: str | None = key(
         "str",
-        "Whose blocks these are in a directory that several stores share: a name of letters, "
-        "digits, `.`, `-` and `_`. Stores of other namespaces do not see them.",
-        stages=("Posix",),
+        "Whose blocks these are in a directory or a shared Cache of several stores: a name of "
+        "letters, digits, `.`, `-` and `_`. Stores of other namespaces do not see them.",
+        stages=("Posix", "Cache"),
     )
     quotas: tuple[str, ...] | None = key(
         "quotas",
         "`{namespace: 40%, other: 20GiB}`: how much of `capacity_bytes` a namespace may take, and "
-        "has to itself; all others share the rest. The same for all stores of a directory. Each "
-        "rank of a Disk stage has a directory, and so its `capacity_bytes`, to itself.",
+        "has to itself; all others share the rest. The same for all stores of a directory. With "
+        "`share`, of the Cache as well. Each rank of a Disk stage has a directory, and so its "
+        "`capacity_bytes`, to itself.",
         default_text="none",
-        stages=("Posix",),
+        stages=("Posix", "Cache"),
     )
     eviction_high: float | None = key(
         "float",
@@ -313,7 +314,8 @@ class StoreConfig:
     )
     timeout_s: float | None = key(
         "float",
-        "Time limit of one transfer and of one wait.",
+        "Time limit of one transfer and of one wait; a stage below another one that has answered "
+        "nothing for half of it is left alone.",
         unit="s",
         minimum=0.001,
         maximum=900000,

@@ -153,7 +153,7 @@ METRICS = (
         "ucm_breaker_open",
         "gauge",
         "state",
-        "1: a stage below another one kept failing and is left alone for a while.",
+        "1: a stage below another one kept failing, or hangs, and is left alone for a while.",
         ("stage", "operation"),
     ),
     Metric(

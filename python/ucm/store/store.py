@@ -243,6 +243,17 @@ class Store:
         if stored:
             self._remove(b"".join(stored))
 
+    def renew(self, ids: Sequence[bytes]) -> None:
+        """Says which blocks are one chain, after it was dumped and loaded in several batches.
+
+        From then on its tail is evicted before its head, without which the tail can not be reached.
+        It is a hint and no further use. Posix leaves the order of its blocks alone.
+
+        Args:
+            ids: n block identifiers, the head of the chain first; absent ones are no error.
+        """
+        self._ask("renew", _pack(ids))
+
     def pin(self, ids: Sequence[bytes]) -> list[bool]:
         """Keeps blocks from being evicted until `unpin` or `remove`.
 

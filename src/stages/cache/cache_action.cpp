@@ -216,17 +216,23 @@ void CacheFlow::end_transfer(std::shared_ptr<Transfer> transfer) {
   parts_.metrics->transferred(transfer->direction, (good + shards - 1) / shards,
                               good * parts_.layout.shard_bytes(), transfer->watch.seconds());
   const Guard guard(this);
-  // Heads of a chain come first in a batch; told last, they outlive their tails.
-  std::vector<uint32_t> slots(transfer->keys.size());
-  parts_.slots->find_batch(transfer->keys, slots);
-  for (size_t i = transfer->keys.size(); i > 0; --i) {
-    const uint32_t slot = slots[i - 1];
-    if (slot != SlotTable::kNone && parts_.slots->ready(slot)) parts_.slots->renew(slot);
-    if (parts_.shadow) parts_.shadow->used(transfer->keys[i - 1]);
+  renew_last_first(transfer->keys);
+  for (size_t i = transfer->keys.size(); i > 0 && parts_.shadow; --i) {
+    parts_.shadow->used(transfer->keys[i - 1]);
   }
   publish_gauges();
   --open_;
   if (open_ == 0) idle_.notify_all();
+}
+
+// Heads of a chain come first; told last, they outlive their tails.
+void CacheFlow::renew_last_first(std::span<const BlockKey> keys) {
+  std::vector<uint32_t> slots(keys.size());
+  parts_.slots->find_batch(keys, slots);
+  for (size_t i = keys.size(); i > 0; --i) {
+    const uint32_t slot = slots[i - 1];
+    if (slot != SlotTable::kNone && parts_.slots->ready(slot)) parts_.slots->renew(slot);
+  }
 }
 
 void CacheFlow::publish_gauges() {

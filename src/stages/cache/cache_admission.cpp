@@ -129,6 +129,11 @@ bool CacheFlow::admit_load(const Row& row, Work* work) {
     work->copies.push_back({row, slot});
     return true;
   }
+  if (slot != SlotTable::kNone && slots.overdue(slot, parts_.timeout)) {
+    // Who asked first has given up; the storage keeps the slot until it answers.
+    slots.drop(slot);
+    slot = SlotTable::kNone;
+  }
   if (slot != SlotTable::kNone &&
       (slots.state(slot) == SlotState::fetching || slots.all_claimed(slot))) {
     wait_for(row, slot);
@@ -172,20 +177,6 @@ void CacheFlow::wait_for(const Row& row, uint32_t slot) {
     fillings_[slot].waiters.push_back(row);
   } else {
     elsewhere_.push(row);
-  }
-}
-
-// Blocks whose other shards can not come any more because the store closes. In a shared pool they
-// may come from others.
-void CacheFlow::fail_incomplete() {
-  SlotTable& slots = *parts_.slots;
-  if (slots.shared()) return;
-  for (uint32_t slot = 0; slot < slots.slots(); ++slot) {
-    if (slots.state(slot) != SlotState::gathering || slots.pins_here(slot) == 0) continue;
-    if (slots.all_claimed(slot)) continue;
-    Filling& filling = fillings_[slot];
-    if (filling.failure.ok()) filling.failure = closed_status();
-    slots.doom(slot);
   }
 }
 
@@ -291,6 +282,11 @@ void CacheFlow::remove(std::span<const BlockKey> keys) {
   act(std::move(work));
 }
 
+void CacheFlow::renew(std::span<const BlockKey> keys) {
+  const Guard guard(this);
+  renew_last_first(keys);
+}
+
 void CacheFlow::keep(std::span<const BlockKey> keys, std::span<uint8_t> kept) {
   const Guard guard(this);
   for (size_t i = 0; i < keys.size(); ++i) {
@@ -307,23 +303,6 @@ void CacheFlow::let_go(std::span<const BlockKey> keys) {
     if (slot != SlotTable::kNone) parts_.slots->let_go(slot);
   }
   publish_gauges();
-}
-
-void CacheFlow::drain() {
-  Work work;
-  {
-    const Guard guard(this);
-    closed_ = true;
-    for (WaitingRows* rows : {&waiting_, &elsewhere_}) {
-      for (const Row& row : rows->extract([](const Row&) { return true; })) {
-        work.finished.push_back({row, closed_status()});
-      }
-    }
-    fail_incomplete();
-  }
-  act(std::move(work));
-  std::unique_lock lock(mutex_);
-  idle_.wait_for(lock, parts_.timeout, [this] { return open_ == 0; });
 }
 
 }  // namespace ucm::stages::cache

@@ -39,8 +39,8 @@ inline Status not_stored(const BlockKey& key) {
 //   admission:   row -> ready slot | shard of a filling block | fetch from below | wait for a slot
 //   completion:  copied shard -> complete block -> written below -> done
 // Blocks and the shards they lack are in the SlotTable, which other processes may share; here is
-// what this process does about them. Lives until the last callback is gone; it never owns the stage
-// below.
+// what this process does about them. Lives until the last callback is gone, which may be long after
+// the stage below.
 class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
  public:
   struct Parts {
@@ -49,7 +49,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
     std::unique_ptr<transport::Copier> copier;
     std::shared_ptr<StageMetrics> metrics;
     std::shared_ptr<CapacityShadow> shadow;  // null when nothing is retained
-    Store* next = nullptr;                   // may be null
+    std::shared_ptr<Store> next;             // may be null
     bool retain = true;
     std::chrono::nanoseconds timeout{};
   };
@@ -61,6 +61,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   void remove(std::span<const BlockKey> keys);
   // Gives up those of which only a part is here (cache_abandon.cpp); answers the others.
   std::vector<BlockKey> abandon(std::span<const BlockKey> keys);
+  void renew(std::span<const BlockKey> keys);
   void keep(std::span<const BlockKey> keys, std::span<uint8_t> kept);
   void let_go(std::span<const BlockKey> keys);
   // A shared pool has changed, or a member may have died: looks again at what waits for others.
@@ -68,8 +69,9 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   bool look_again();
   // Refuses new rows, fails waiting ones and waits for the others up to the timeout.
   void drain();
-  // After `drain` and after the stage below was closed.
-  void close_copier() { parts_.copier->close(); }
+  // After `drain` and after the stage below was closed: ends the rows that still wait for it, and
+  // returns when nothing moves in the callers' memory any more, whatever comes later.
+  void give_up();
 
   // For the watch over a shared pool: sleeps until a row waits for other processes. False: stop.
   bool wait_until_waiting();
@@ -137,11 +139,14 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   uint32_t acquire(const BlockKey& key, SlotState state);
   // Until the block of a slot that is not ready is ready or gone.
   void wait_for(const Row& row, uint32_t slot);
-  void fail_incomplete();
   void pump(Work* work);
   void pump_sometimes(Work* work);
   void cancel_waiting(const Transfer* transfer);
   bool waits_for_others() const { return !elsewhere_.empty() || !waiting_.empty(); }
+
+  // Closing (cache_close.cpp), under the lock.
+  void fail_incomplete();
+  void end_waiting(Work* work);
 
   // Completion (cache_completion.cpp), under the lock.
   void shard_copied(const CopyRow& copied, const Status& status, Work* work);
@@ -180,6 +185,7 @@ class CacheFlow : public std::enable_shared_from_this<CacheFlow> {
   // Rows of one transfer.
   void finish_together(std::span<const Finished> rows);
   void end_transfer(std::shared_ptr<Transfer> transfer);
+  void renew_last_first(std::span<const BlockKey> keys);
   void publish_gauges();
 
   Parts parts_;

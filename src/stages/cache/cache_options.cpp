@@ -4,16 +4,18 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/checksum.h"
 #include "base/eviction.h"
 #include "base/option_reader.h"
 #include "memory/region.h"
+#include "store/quotas.h"
 #include "ucm/log.h"
 
 namespace ucm::stages::cache {
 namespace {
 
 constexpr size_t kDefaultPoolBytes = size_t{1} << 30;
-constexpr uint32_t kMaxSlots = 1u << 30;
+constexpr uint32_t kMaxSlots = base::kTooManySlots - 1;
 // Two copy as fast as most memories go, and a pipeline keeps to a few threads in all.
 constexpr uint32_t kMostDefaultThreads = 2;
 
@@ -36,7 +38,11 @@ Result<CacheOptions> CacheOptions::read(const Options& options) {
   UCM_TRY(reader.read_keeping(&o.second_use, &o.pin_limit));
   UCM_TRY(reader.read("share", &o.share));
   UCM_TRY(reader.read("unique_id", &o.unique_id));
-  UCM_TRY(o.check_share());
+  // Staging memory is given back at once: there is nothing to share.
+  if (!o.retain) o.share = false;
+  UCM_TRY(reader.read("namespace", &o.own_namespace));
+  if (!o.own_namespace.empty()) UCM_TRY(check_namespace(o.own_namespace));
+  UCM_TRY(reader.read("quotas", &o.quotas));
   UCM_TRY(reader.read("copy_threads", &o.copy_threads));
   if (o.copy_threads > 64) {
     return make_status(Code::invalid_argument, "option cache.copy_threads: expected 0 to 64");
@@ -48,20 +54,6 @@ Result<CacheOptions> CacheOptions::read(const Options& options) {
   UCM_TRY(reader.read("timeout_s", &timeout_s));
   o.timeout = std::chrono::nanoseconds(static_cast<int64_t>(timeout_s * 1e9));
   return o;
-}
-
-Status CacheOptions::check_share() {
-  // Staging memory is given back at once: there is nothing to share.
-  if (!retain) share = false;
-  if (!share) return {};
-  // The orders of the other policies live in the memory of one process.
-  if (eviction_policy != "auto" && eviction_policy != "lru") {
-    return make_status(Code::invalid_argument,
-                       "option cache.eviction_policy: '%s' works in the memory of one process; "
-                       "with share use auto or lru, which are the same there",
-                       eviction_policy.c_str());
-  }
-  return {};
 }
 
 uint32_t CacheOptions::slots(const BlockLayout& layout) const {
@@ -92,6 +84,32 @@ uint32_t CacheOptions::slots(const BlockLayout& layout) const {
   log(LogLevel::info, "cache: %u slots of %zu bytes (%zu MiB), decided by %s", slots, slot_bytes,
       (slots * slot_bytes) >> 20, least.name);
   return slots;
+}
+
+Result<uint32_t> CacheOptions::own_slots(uint32_t slots, size_t slot_bytes) const {
+  if (quotas.empty()) return slots;
+  const auto divided = Quotas::make(quotas, slots * slot_bytes);
+  if (!divided.ok()) {
+    return Status(divided.status())
+        .with_context("cache: with share its slots are divided too; cache.quotas is for it alone");
+  }
+  UCM_TRY(divided.value().check_room(own_namespace));
+  const uint64_t own = divided.value().bytes(divided.value().share_of(own_namespace)) / slot_bytes;
+  if (own > 0) return static_cast<uint32_t>(own);
+  return make_status(Code::invalid_argument,
+                     "cache: the quota of namespace '%s' is less than one block of %zu bytes",
+                     own_namespace.c_str(), slot_bytes);
+}
+
+PoolPlace CacheOptions::place() const {
+  PoolPlace place{unique_id, {}};
+  // A share is a pool of its own: nobody needs to count what each namespace has in it.
+  if (!quotas.empty()) place.name += "\nquota " + Quotas::share_name(quotas, own_namespace);
+  if (!own_namespace.empty()) {
+    place.mask = {base::digest_64(own_namespace.data(), own_namespace.size(), 0),
+                  base::digest_64(own_namespace.data(), own_namespace.size(), 1)};
+  }
+  return place;
 }
 
 }  // namespace ucm::stages::cache

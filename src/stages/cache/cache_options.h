@@ -5,7 +5,9 @@
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "stages/cache/pool_memory.h"
 #include "ucm/layout.h"
 #include "ucm/options.h"
 #include "ucm/status.h"
@@ -21,6 +23,9 @@ struct CacheOptions {
   bool retain = true;
   bool share = false;
   std::string unique_id = "default";
+  // With `share` only: a Cache of one process is its store's own.
+  std::string own_namespace;
+  std::vector<std::string> quotas;
   bool prefault = false;
   bool huge_pages = true;
   std::string eviction_policy = "auto";
@@ -29,17 +34,19 @@ struct CacheOptions {
   double pin_limit = 0.5;  // share of the slots
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);
 
-  static constexpr std::array<std::string_view, 14> kKeys = {
+  static constexpr std::array<std::string_view, 16> kKeys = {
       "buffer_number", "cache_capacity", "pinned_pool_size", "max_pinned_size", "retain",
       "prefault",      "huge_pages",     "eviction_policy",  "copy_threads",    "timeout_s",
-      "share",         "unique_id",      "admission",        "pin_limit"};
+      "share",         "unique_id",      "admission",        "pin_limit",       "namespace",
+      "quotas"};
 
   static Result<CacheOptions> read(const Options& options);
   // The slots all limits allow together; says in the log which one decided. At least 1.
   uint32_t slots(const BlockLayout& layout) const;
-
- private:
-  Status check_share();
+  // What of so many slots, all that may be shared, the namespace has together with those it shares
+  // them with.
+  Result<uint32_t> own_slots(uint32_t slots, size_t slot_bytes) const;
+  PoolPlace place() const;
 };
 
 }  // namespace ucm::stages::cache

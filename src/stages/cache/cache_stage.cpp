@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <atomic>
 
-#include "base/eviction.h"
 #include "stages/cache/cache_flow.h"
 #include "stages/cache/cache_options.h"
 #include "stages/cache/cache_watch.h"
 #include "stages/cache/pool_views.h"
+#include "store/lent_stage.h"
 #include "store/stage.h"
 
 namespace ucm {
@@ -17,7 +17,8 @@ class CacheStage : public Store {
  public:
   CacheStage(BlockLayout layout, std::shared_ptr<CacheFlow> flow, std::unique_ptr<CacheWatch> watch,
              std::unique_ptr<PoolViews> views, std::shared_ptr<StageMetrics> metrics,
-             std::shared_ptr<CapacityShadow> shadow, StorePtr next, bool read_only)
+             std::shared_ptr<CapacityShadow> shadow, std::shared_ptr<LentStage> next,
+             bool read_only)
       : layout_(std::move(layout)),
         flow_(std::move(flow)),
         watch_(std::move(watch)),
@@ -26,7 +27,10 @@ class CacheStage : public Store {
         shadow_(std::move(shadow)),
         next_(std::move(next)),
         read_only_(read_only) {}
-  ~CacheStage() override { close(); }
+  ~CacheStage() override {
+    close();
+    if (next_) next_->take_back();
+  }
 
   const BlockLayout& layout() const override { return layout_; }
   Status lookup(std::span<const BlockKey> keys, std::span<uint8_t> present) override;
@@ -39,6 +43,7 @@ class CacheStage : public Store {
     if (closed_) return closed_status();
     return flow_ ? remove(flow_->abandon(keys)) : remove(keys);
   }
+  Status renew(std::span<const BlockKey> keys) override;
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
   Status unpin(std::span<const BlockKey> keys) override;
   void close() override;
@@ -53,7 +58,7 @@ class CacheStage : public Store {
   const std::unique_ptr<PoolViews> views_;  // of a lookup-only store over shared pools
   const std::shared_ptr<StageMetrics> metrics_;
   const std::shared_ptr<CapacityShadow> shadow_;  // null when nothing is retained
-  const StorePtr next_;                           // may be null
+  const std::shared_ptr<LentStage> next_;         // may be null
   const bool read_only_;
   std::atomic<bool> closed_{false};
 };
@@ -149,6 +154,12 @@ Status CacheStage::remove(std::span<const BlockKey> keys) {
   return next_ ? next_->remove(keys) : Status();
 }
 
+Status CacheStage::renew(std::span<const BlockKey> keys) {
+  if (closed_) return closed_status();
+  if (flow_) flow_->renew(keys);
+  return next_ ? next_->renew(keys) : Status();
+}
+
 Status CacheStage::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {
   if (closed_) return closed_status();
   std::vector<uint8_t> here(keys.size());
@@ -175,22 +186,25 @@ void CacheStage::close() {
   if (flow_) flow_->drain();
   watch_.reset();
   if (next_) next_->close();
-  if (flow_) flow_->close_copier();
+  if (flow_) flow_->give_up();
 }
 
 Result<std::unique_ptr<SlotTable>> make_table(const CacheOptions& options,
                                               const StageContext& context) {
-  const uint32_t slots = options.slots(context.layout);
+  uint32_t slots = options.slots(context.layout);
+  if (options.share) {
+    UCM_TRY_ASSIGN(slots, options.own_slots(slots, context.layout.slot_bytes()));
+  }
   const PoolOptions pool = {context.layout.slot_bytes(), slots, options.huge_pages,
                             options.prefault, context.device};
   const SlotTable::Keeping keeping = {options.retain, options.second_use, options.pin_limit};
   if (options.share) {
-    UCM_TRY_ASSIGN(auto memory, join_shared_pool(options.unique_id, context.layout, pool));
-    return std::make_unique<SlotTable>(std::move(memory), nullptr, keeping);
+    UCM_TRY_ASSIGN(auto memory, join_shared_pool(options.place(), context.layout, pool,
+                                                 options.eviction_policy));
+    return std::make_unique<SlotTable>(std::move(memory), keeping);
   }
-  UCM_TRY_ASSIGN(auto memory, make_own_pool(context.layout, pool));
-  UCM_TRY_ASSIGN(auto policy, base::make_eviction_policy(options.eviction_policy, slots));
-  return std::make_unique<SlotTable>(std::move(memory), std::move(policy), keeping);
+  UCM_TRY_ASSIGN(auto memory, make_own_pool(context.layout, pool, options.eviction_policy));
+  return std::make_unique<SlotTable>(std::move(memory), keeping);
 }
 
 Result<StorePtr> make_cache(StageContext context) {
@@ -204,6 +218,8 @@ Result<StorePtr> make_cache(StageContext context) {
   std::shared_ptr<CapacityShadow> shadow;
   std::unique_ptr<CacheWatch> watch;
   std::unique_ptr<PoolViews> views;
+  std::shared_ptr<LentStage> next;
+  if (context.next) next = std::make_shared<LentStage>(std::move(context.next));
   if (!context.layout.empty()) {
     CacheFlow::Parts parts;
     UCM_TRY_ASSIGN(parts.slots, make_table(options, context));
@@ -212,15 +228,15 @@ Result<StorePtr> make_cache(StageContext context) {
         static_cast<int64_t>(parts.slots->slots() * parts.slots->slot_bytes()));
     parts.layout = context.layout;
     if (options.retain) {
-      const char* policy = shared ? "lru" : options.eviction_policy.c_str();
-      shadow = CapacityShadow::make(policy, static_cast<uint32_t>(parts.slots->slots()),
+      shadow = CapacityShadow::make(parts.slots->policy_name(),
+                                    static_cast<uint32_t>(parts.slots->slots()),
                                     context.metrics.get(), "Cache");
     }
     parts.shadow = shadow;
     parts.copier = std::make_unique<transport::Copier>(context.device, options.copy_threads);
     UCM_TRY(parts.copier->check());
     parts.metrics = metrics;
-    parts.next = context.next.get();
+    parts.next = next;
     parts.retain = options.retain;
     parts.timeout = options.timeout;
     flow = std::make_shared<CacheFlow>(std::move(parts));
@@ -231,11 +247,11 @@ Result<StorePtr> make_cache(StageContext context) {
       }
     }
   } else if (options.share) {
-    views = std::make_unique<PoolViews>(options.unique_id, options.pin_limit);
+    views = std::make_unique<PoolViews>(options.place(), options.pin_limit);
   }
   return StorePtr(std::make_unique<CacheStage>(
       context.layout, std::move(flow), std::move(watch), std::move(views), std::move(metrics),
-      std::move(shadow), std::move(context.next), context.read_only));
+      std::move(shadow), std::move(next), context.read_only));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <system_error>
@@ -19,9 +20,19 @@ using memory::SlotMemory;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr const char* kSuffix = ".pool";
 
+Result<SlotDirectory::Shape> shape_for(const BlockLayout& layout, const PoolOptions& options,
+                                       std::string_view policy) {
+  // Also answers whether the policy is possible for so many slots.
+  UCM_TRY(base::eviction_state_bytes(policy, static_cast<uint32_t>(options.slots), true).status());
+  const auto names = base::eviction_policy_names();
+  const auto place = std::find(names.begin(), names.end(), policy) - names.begin();
+  return SlotDirectory::Shape{static_cast<uint32_t>(options.slots), layout.shards(),
+                              static_cast<uint32_t>(place)};
+}
+
 // Slots begin at a huge page of the file.
-size_t slots_offset(uint32_t slots, uint32_t shards) {
-  const size_t end = SharedSegment::kDataOffset + SlotDirectory::bytes(slots, shards);
+size_t slots_offset(const SlotDirectory::Shape& shape) {
+  const size_t end = SharedSegment::kDataOffset + SlotDirectory::bytes(shape);
   return align_up(end, kHugePage) - SharedSegment::kDataOffset;
 }
 
@@ -51,46 +62,55 @@ Result<SlotDirectory> directory_of(const SharedSegment& segment, const std::stri
                        "that use it or give this one another unique_id",
                        path.c_str());
   }
-  const auto& header = *reinterpret_cast<const DirectoryHeader*>(segment.data());
-  return SlotDirectory(segment.data(), header.slots, header.shards);
+  return SlotDirectory(segment.data(), SlotDirectory::shape_of(segment.data()));
 }
 
 }  // namespace
 
-Result<PoolMemory> make_own_pool(const BlockLayout& layout, const PoolOptions& options) {
+Result<PoolMemory> make_own_pool(const BlockLayout& layout, const PoolOptions& options,
+                                 std::string_view policy) {
+  UCM_TRY_ASSIGN(const SlotDirectory::Shape shape, shape_for(layout, options, policy));
   PoolMemory pool;
   UCM_TRY_ASSIGN(pool.slots, SlotMemory::make(options));
-  const auto slots = static_cast<uint32_t>(options.slots);
-  const size_t bytes = SlotDirectory::bytes(slots, layout.shards());
+  const size_t bytes = SlotDirectory::bytes(shape);
   // Zeroed by the kernel, page by page as slots come into use.
   pool.own.reset(static_cast<std::byte*>(std::calloc(1, bytes + kLine)));
   if (!pool.own) return make_status(Code::out_of_memory, "cache: an index of %zu bytes", bytes);
   const auto start = align_up(reinterpret_cast<uintptr_t>(pool.own.get()), kLine);
-  pool.directory = SlotDirectory(reinterpret_cast<std::byte*>(start), slots, layout.shards());
+  pool.directory = SlotDirectory(reinterpret_cast<std::byte*>(start), shape);
   pool.directory.format(layout.slot_bytes(), layout.id());
   return pool;
 }
 
-Result<PoolMemory> join_shared_pool(const std::string& name, const BlockLayout& layout,
-                                    const PoolOptions& options) {
+Result<PoolMemory> join_shared_pool(const PoolPlace& place, const BlockLayout& layout,
+                                    const PoolOptions& options, std::string_view policy) {
+  UCM_TRY_ASSIGN(const SlotDirectory::Shape wanted, shape_for(layout, options, policy));
   UCM_TRY_ASSIGN(const std::string directory, memory::runtime_directory());
-  const std::string path = directory + "/" + file_name(name, layout);
-  const auto wanted = static_cast<uint32_t>(options.slots);
-  const size_t bytes = slots_offset(wanted, layout.shards()) + options.slots * options.slot_bytes;
+  const std::string path = directory + "/" + file_name(place.name, layout);
+  const size_t bytes = slots_offset(wanted) + options.slots * options.slot_bytes;
   PoolMemory pool;
-  UCM_TRY_ASSIGN(
-      pool.segment, SharedSegment::join(path, bytes, [&](std::byte* data) {
-        SlotDirectory(data, wanted, layout.shards()).format(layout.slot_bytes(), layout.id());
-      }));
+  pool.mask = place.mask;
+  UCM_TRY_ASSIGN(pool.segment, SharedSegment::join(path, bytes, [&](std::byte* data) {
+                   SlotDirectory(data, wanted).format(layout.slot_bytes(), layout.id());
+                 }));
   UCM_TRY_ASSIGN(pool.directory, directory_of(*pool.segment, path));
   const uint32_t slots = pool.directory.slots();
-  if (slots != wanted) {
-    log(LogLevel::info, "cache: the pool of %s is there already, with %u slots instead of %u",
-        path.c_str(), slots, wanted);
+  const std::string has_policy(pool.directory.policy_name());
+  if (slots != wanted.slots || has_policy != policy) {
+    log(LogLevel::info,
+        "cache: the pool of %s is there already, with %u slots and policy %s instead of %u and %s",
+        path.c_str(), slots, has_policy.c_str(), wanted.slots, std::string(policy).c_str());
   }
   PoolOptions found = options;
   found.slots = slots;
-  std::byte* start = pool.segment->data() + slots_offset(slots, layout.shards());
+  const size_t begin = slots_offset(SlotDirectory::shape_of(pool.segment->data()));
+  const DirectoryHeader& header = pool.directory.header();
+  if (header.slot_bytes != layout.slot_bytes() || header.shards != layout.shards() ||
+      begin + slots * header.slot_bytes > pool.segment->bytes()) {
+    return make_status(Code::unsupported, "cache: the pool of %s is not one of blocks like these",
+                       path.c_str());
+  }
+  std::byte* start = pool.segment->data() + begin;
   UCM_TRY_ASSIGN(pool.slots, SlotMemory::over(start, found));
   return pool;
 }

@@ -70,15 +70,16 @@ void PoolViews::look_for_pools() {
   struct stat found = {};
   if (!directory.ok() || ::stat(directory.value().c_str(), &found) != 0) return;
   if (same(found.st_mtim, looked_at_)) return;
-  const auto paths = find_shared_pools(name_);
+  const auto paths = find_shared_pools(place_.name);
   if (!paths.ok()) return;
   bool all = true;
   for (const std::string& path : paths.value()) {
     if (pools_.contains(path)) continue;
     auto pool = watch_shared_pool(path);
     if (pool.ok()) {
+      pool.value().mask = place_.mask;
       pools_[path] = std::make_unique<SlotTable>(
-          std::move(pool).value(), nullptr,
+          std::move(pool).value(),
           SlotTable::Keeping{.retain = true, .second_use = false, .keep_share = keep_share_});
       continue;
     }

@@ -11,12 +11,12 @@
 
 namespace ucm::stages::cache {
 
-// What a store without a layout sees of the shared pools of a name: lookups, pins and removals over
-// all of them, those that are made later included. Thread-safe.
+// What a store without a layout sees of the shared pools in a place: lookups, pins and removals
+// over all of them, those that are made later included. Thread-safe.
 class PoolViews {
  public:
-  PoolViews(std::string name, double keep_share)
-      : name_(std::move(name)), keep_share_(keep_share) {}
+  PoolViews(PoolPlace place, double keep_share)
+      : place_(std::move(place)), keep_share_(keep_share) {}
 
   void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present);
   void remove(std::span<const BlockKey> keys);
@@ -27,7 +27,7 @@ class PoolViews {
  private:
   void look_for_pools();
 
-  const std::string name_;
+  const PoolPlace place_;
   const double keep_share_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<SlotTable>> pools_;  // by path

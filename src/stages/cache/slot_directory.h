@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <string_view>
 
-#include "base/eviction_lru.h"
+#include "base/eviction.h"
 #include "memory/robust_mutex.h"
 #include "ucm/key.h"
 
@@ -22,7 +24,8 @@ enum class SlotState : uint8_t { free, fetching, gathering, ready, leaving };
 struct SlotEntry {
   BlockKey key;        // of a free slot: `low` is the next free one
   uint64_t pinned_by;  // bit m: member m keeps the slot from being reused
-  uint32_t since_ms;   // steady clock: when the state became fetching, gathering or leaving
+  uint32_t since;      // steady clock in ms: when the state became fetching, gathering or leaving;
+                       // ready: the number of its last use, by which `repair` orders the blocks
   SlotState state;
   uint8_t writer;    // ready, and on its way down: number of the member that sees to it, + 1
   bool doomed : 1;   // fetching, gathering: will not become ready
@@ -42,6 +45,8 @@ struct DirectoryHeader {
   uint64_t layout_id;
   uint32_t shards;
   uint32_t mutex_bytes;  // of this build: processes of another one are refused
+  uint32_t policy;       // its place among the names of the eviction policies
+  uint32_t order_bytes;  // that it keeps, of this build as well
   memory::SharedEvent event;
   memory::RobustMutex mutex;
   uint64_t members;  // bit m: member m has joined and not left in order
@@ -53,47 +58,60 @@ struct DirectoryHeader {
   uint32_t gathering;
   uint32_t resting;  // tainted and leaving
   uint32_t kept;
+  uint32_t uses;
   uint32_t repairs;  // how often somebody died inside the lock
 };
 
 // The memory of a SlotTable: header, one entry per slot, two bits per shard of each slot, the hash
-// table and the eviction order. No pointers: any process may map it anywhere. 64 bytes
-// a slot for up to 64 shards. Zeroed memory stays untouched until a slot is used.
+// table and what the eviction policy knows. No pointers: any process may map it anywhere. At most
+// 62 bytes a slot for up to 8 shards, 2 more for each 8 more, and 160 KiB. Zeroed memory stays
+// untouched until a slot is used.
 class SlotDirectory {
  public:
-  static size_t bytes(uint32_t slots, uint32_t shards);
+  // What a directory is made for.
+  struct Shape {
+    uint32_t slots = 0;
+    uint32_t shards = 0;
+    uint32_t policy = 0;  // its place among the names of the eviction policies
+  };
+  static size_t bytes(const Shape& shape);
 
   SlotDirectory() = default;
-  SlotDirectory(std::byte* memory, uint32_t slots, uint32_t shards);
+  SlotDirectory(std::byte* memory, const Shape& shape);
   // Makes zeroed memory an empty directory.
   void format(size_t slot_bytes, uint64_t layout_id);
   // Whether `memory` of so many bytes holds a directory that this build can use.
   static bool fits(const std::byte* memory, size_t bytes);
+  static Shape shape_of(const std::byte* memory);
 
   DirectoryHeader& header() const { return *header_; }
   SlotEntry& entry(uint32_t slot) const { return entries_[slot]; }
   uint32_t slots() const { return slots_; }
   uint32_t shards() const { return shards_; }
   std::span<uint32_t> table() const { return table_; }
-  // What a policy "lru" for these slots keeps in them.
-  std::byte* order() const { return order_; }
-  // Shards that somebody has begun to copy, and those that were copied: bit i of word i / 64.
-  std::span<uint64_t> claimed(uint32_t slot) const {
-    return {words_ + size_t{slot} * 2 * words_per_set_, words_per_set_};
+  std::string_view policy_name() const { return base::eviction_policy_names()[header_->policy]; }
+  // All that the policy knows; zeroed: nothing.
+  std::span<std::byte> order() const { return order_; }
+  // The policy over that memory. It asks this directory for the keys of its slots.
+  std::unique_ptr<base::EvictionPolicy> attach_policy() const;
+  // Shards that somebody has begun to copy, and those that were copied: bit i of byte i / 8.
+  std::span<uint8_t> claimed(uint32_t slot) const {
+    return {sets_ + size_t{slot} * 2 * bytes_per_set_, bytes_per_set_};
   }
-  std::span<uint64_t> copied(uint32_t slot) const {
-    return {words_ + (size_t{slot} * 2 + 1) * words_per_set_, words_per_set_};
+  std::span<uint8_t> copied(uint32_t slot) const {
+    return {sets_ + (size_t{slot} * 2 + 1) * bytes_per_set_, bytes_per_set_};
   }
 
  private:
   DirectoryHeader* header_ = nullptr;
   SlotEntry* entries_ = nullptr;
-  uint64_t* words_ = nullptr;
-  size_t words_per_set_ = 0;
+  uint8_t* sets_ = nullptr;
+  size_t bytes_per_set_ = 0;
   std::span<uint32_t> table_;
-  std::byte* order_ = nullptr;
+  std::span<std::byte> order_;
   uint32_t slots_ = 0;
   uint32_t shards_ = 0;
+  uint32_t policy_ = 0;
 };
 
 }  // namespace ucm::stages::cache

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a table does about members that are no longer there.
 #include <algorithm>
+#include <functional>
 
 #include "stages/cache/slot_table.h"
 
@@ -42,26 +43,25 @@ bool SlotTable::reap_members(uint64_t gone) {
 }
 
 // A process died while it held the lock. The entries' states say what is true; all else is made
-// from them again.
+// from them again. Of the order the last uses are known; what a policy knew beyond them is lost.
 void SlotTable::repair() {
   DirectoryHeader& head = header();
-  std::vector<uint32_t> order = order_->readable_order();
-  std::vector<bool> placed(slots());
-  std::erase_if(order, [&](uint32_t slot) { return !ready(slot); });
-  for (const uint32_t slot : order) placed[slot] = true;
+  std::vector<uint32_t> order;
   index_.clear();
-  order_->clear();
+  std::ranges::fill(directory_.order(), std::byte{0});
   head.free_head = static_cast<uint32_t>(slots());
   head.used = head.ready = head.gathering = head.resting = head.kept = 0;
   for (uint32_t slot = head.fresh; slot-- > 0;) {
     ++head.used;
     if (!recount(slot)) {
       release(slot);
-    } else if (ready(slot) && !placed[slot]) {
-      order_->insert(slot, 0);
+    } else if (ready(slot)) {
+      order.push_back(slot);
     }
   }
-  for (const uint32_t slot : order) order_->insert(slot, 0);
+  std::ranges::sort(order, std::greater(),
+                    [&](uint32_t slot) { return head.uses - entry(slot).since; });
+  for (const uint32_t slot : order) policy_->insert(slot, mix(entry(slot).key));
   ++head.repairs;
   note_change();
   reap();

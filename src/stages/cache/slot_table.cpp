@@ -15,13 +15,16 @@ namespace {
 
 // Slots that rest or were abandoned do so for long: not every search for a slot looks at them all.
 constexpr int kLooksPerRest = 64;
+// Keys that are looked for together.
+constexpr size_t kChunk = 256;
 
-base::LruPolicy* order_in(const SlotDirectory& directory) {
-  base::StateArena arena(directory.order());
-  return new base::LruPolicy(directory.slots(), arena);
+uint8_t bit_of(uint32_t shard) { return static_cast<uint8_t>(1u << (shard % 8)); }
+
+uint32_t count(std::span<const uint8_t> shards) {
+  uint32_t count = 0;
+  for (const uint8_t byte : shards) count += static_cast<uint32_t>(std::popcount(byte));
+  return count;
 }
-
-uint64_t bit_of(uint32_t shard) { return uint64_t{1} << (shard % 64); }
 
 }  // namespace
 
@@ -31,13 +34,11 @@ uint32_t now_ms() {
   return static_cast<uint32_t>(now.tv_sec * 1000 + now.tv_nsec / 1000000);
 }
 
-SlotTable::SlotTable(PoolMemory memory, std::unique_ptr<base::EvictionPolicy> policy,
-                     const Keeping& keeping)
+SlotTable::SlotTable(PoolMemory memory, const Keeping& keeping)
     : memory_(std::move(memory)),
       directory_(memory_.directory),
       index_(directory_),
-      order_(policy ? nullptr : order_in(directory_)),
-      policy_(order_ ? std::unique_ptr<base::EvictionPolicy>(order_) : std::move(policy)),
+      policy_(directory_.attach_policy()),
       retain_(keeping.retain),
       most_kept_(base::share_of(directory_.slots(), keeping.keep_share)),
       second_use_(keeping.second_use && keeping.retain
@@ -81,12 +82,21 @@ void SlotTable::prefetch(uint32_t slot) const {
   __builtin_prefetch(&pins_[slot], 1);
 }
 
+void SlotTable::find_batch(std::span<const BlockKey> keys, std::span<uint32_t> slots) const {
+  if (memory_.mask == BlockKey()) return index_.find_batch(keys, slots);
+  BlockKey wanted[kChunk];
+  for (size_t start = 0; start < keys.size(); start += kChunk) {
+    const size_t count = std::min(kChunk, keys.size() - start);
+    for (size_t i = 0; i < count; ++i) wanted[i] = masked(keys[start + i]);
+    index_.find_batch(std::span(wanted, count), slots.subspan(start, count));
+  }
+}
+
 void SlotTable::find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const {
-  constexpr size_t kChunk = 256;
   uint32_t slots[kChunk];
   for (size_t start = 0; start < keys.size(); start += kChunk) {
     const size_t count = std::min(kChunk, keys.size() - start);
-    index_.find_batch(keys.subspan(start, count), std::span(slots, count));
+    find_batch(keys.subspan(start, count), std::span(slots, count));
     for (size_t i = 0; i < count; ++i) present[start + i] = slots[i] != kNone && ready(slots[i]);
   }
 }
@@ -128,9 +138,9 @@ uint32_t SlotTable::acquire(const BlockKey& key, SlotState state) {
   if (slot == kNone) slot = evict();
   if (slot == kNone) return kNone;
   SlotEntry& chosen = entry(slot);
-  chosen.key = key;
+  chosen.key = masked(key);
   chosen.pinned_by = 0;
-  chosen.since_ms = now_ms();
+  chosen.since = now_ms();
   chosen.doomed = false;
   chosen.tainted = false;
   chosen.kept = false;
@@ -147,9 +157,10 @@ uint32_t SlotTable::acquire(const BlockKey& key, SlotState state) {
 
 void SlotTable::make_ready(uint32_t slot) {
   if (state(slot) == SlotState::gathering) --header().gathering;
-  const uint64_t fingerprint = mix(key(slot));
+  const uint64_t fingerprint = mix(entry(slot).key);
   entry(slot).refused = second_use_ && !second_use_->admit(fingerprint);
   set_state(slot, SlotState::ready);
+  note_use(slot);
   ++header().ready;
   policy_->insert(slot, fingerprint);
   note_change();
@@ -209,7 +220,7 @@ void SlotTable::drop(uint32_t slot) {
   } else if (dropped_entry.state == SlotState::gathering) {
     --header().gathering;
   }
-  dropped_entry.since_ms = now_ms();
+  dropped_entry.since = now_ms();
   set_state(slot, SlotState::leaving);
   index_.erase(slot);
   if (dropped_entry.tainted) ++header().resting;
@@ -248,6 +259,11 @@ void SlotTable::forget(const BlockKey& key) {
   }
 }
 
+bool SlotTable::overdue(uint32_t slot, std::chrono::nanoseconds age) const {
+  if (state(slot) != SlotState::fetching) return false;
+  return std::chrono::milliseconds(now_ms() - entry(slot).since_ms) > age;
+}
+
 bool SlotTable::reclaim_abandoned(std::chrono::milliseconds age) {
   if (header().gathering == 0) return false;
   const uint32_t now = now_ms();
@@ -255,7 +271,7 @@ bool SlotTable::reclaim_abandoned(std::chrono::milliseconds age) {
   for (uint32_t slot = 0; slot < header().fresh; ++slot) {
     const SlotEntry& idle = entry(slot);
     if (idle.state != SlotState::gathering || idle.pinned_by != 0) continue;
-    if (now - idle.since_ms < age.count()) continue;
+    if (now - idle.since < age.count()) continue;
     drop(slot);
     return true;
   }
@@ -271,7 +287,7 @@ bool SlotTable::release_rested() {
   for (uint32_t slot = 0; slot < header().fresh; ++slot) {
     const SlotEntry& resting = entry(slot);
     if (resting.state != SlotState::leaving || !resting.tainted) continue;
-    if (resting.pinned_by != 0 || now_ms() - resting.since_ms < rest_.count()) continue;
+    if (resting.pinned_by != 0 || now_ms() - resting.since < rest_.count()) continue;
     release(slot);
     --header().resting;
     any = true;
@@ -280,33 +296,27 @@ bool SlotTable::release_rested() {
 }
 
 ShardState SlotTable::claim(uint32_t slot, uint32_t shard) {
-  uint64_t& claimed = directory_.claimed(slot)[shard / 64];
-  if ((directory_.copied(slot)[shard / 64] & bit_of(shard)) != 0) return ShardState::copied;
+  uint8_t& claimed = directory_.claimed(slot)[shard / 8];
+  if ((directory_.copied(slot)[shard / 8] & bit_of(shard)) != 0) return ShardState::copied;
   if ((claimed & bit_of(shard)) != 0) return ShardState::copying;
   claimed |= bit_of(shard);
   return ShardState::missing;
 }
 
 void SlotTable::unclaim(uint32_t slot, uint32_t shard) {
-  directory_.claimed(slot)[shard / 64] &= ~bit_of(shard);
+  directory_.claimed(slot)[shard / 8] &= static_cast<uint8_t>(~bit_of(shard));
   note_change();
 }
 
 bool SlotTable::set_copied(uint32_t slot, uint32_t shard) {
-  const std::span<uint64_t> copied = directory_.copied(slot);
-  copied[shard / 64] |= bit_of(shard);
+  const std::span<uint8_t> copied = directory_.copied(slot);
+  copied[shard / 8] |= bit_of(shard);
   note_change();
-  uint32_t count = 0;
-  for (const uint64_t word : copied) count += static_cast<uint32_t>(std::popcount(word));
-  return count == directory_.shards();
+  return count(copied) == directory_.shards();
 }
 
 bool SlotTable::all_claimed(uint32_t slot) const {
-  uint32_t count = 0;
-  for (const uint64_t word : directory_.claimed(slot)) {
-    count += static_cast<uint32_t>(std::popcount(word));
-  }
-  return count == directory_.shards();
+  return count(directory_.claimed(slot)) == directory_.shards();
 }
 
 bool SlotTable::copying(uint32_t slot) const {

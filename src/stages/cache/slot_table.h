@@ -6,7 +6,6 @@
 #include <optional>
 #include <vector>
 
-#include "base/eviction_lru.h"
 #include "base/second_use.h"
 #include "stages/cache/block_index.h"
 #include "stages/cache/pool_memory.h"
@@ -33,20 +32,16 @@ class SlotTable {
     bool second_use = false;  // the same for a block that has not been here lately
     double keep_share = 0.5;  // of the slots that may be marked as kept
   };
-  // `policy` null: the order of use in the directory.
-  SlotTable(PoolMemory memory, std::unique_ptr<base::EvictionPolicy> policy,
-            const Keeping& keeping);
+  SlotTable(PoolMemory memory, const Keeping& keeping);
   ~SlotTable();
 
   void lock();
   void unlock();
 
-  uint32_t find(const BlockKey& key) const { return index_.find(key); }
-  void find_batch(std::span<const BlockKey> keys, std::span<uint32_t> slots) const {
-    index_.find_batch(keys, slots);
-  }
+  uint32_t find(const BlockKey& key) const { return index_.find(masked(key)); }
+  void find_batch(std::span<const BlockKey> keys, std::span<uint32_t> slots) const;
   // Fetch what will be looked at soon into the processor's cache; no lock needed.
-  void prefetch(const BlockKey& key) const { index_.prefetch(key); }
+  void prefetch(const BlockKey& key) const { index_.prefetch(masked(key)); }
   void prefetch(uint32_t slot) const;
   // present[i] = 1 when keys[i] is ready.
   void find_ready(std::span<const BlockKey> keys, std::span<uint8_t> present) const;
@@ -57,9 +52,15 @@ class SlotTable {
   // when all are in use.
   uint32_t acquire(const BlockKey& key, SlotState state);
   void make_ready(uint32_t slot);
-  void touch(uint32_t slot) { policy_->touch(slot); }
+  void touch(uint32_t slot) {
+    note_use(slot);
+    policy_->touch(slot);
+  }
   // No further use, but the last one so far.
-  void renew(uint32_t slot) { policy_->renew(slot); }
+  void renew(uint32_t slot) {
+    note_use(slot);
+    policy_->renew(slot);
+  }
   void pin(uint32_t slot);
   void unpin(uint32_t slot);
   // By this process.
@@ -90,6 +91,8 @@ class SlotTable {
   bool set_copied(uint32_t slot, uint32_t shard);
   bool all_claimed(uint32_t slot) const;
   bool copying(uint32_t slot) const;
+  // A block that has been fetched for longer than `age`.
+  bool overdue(uint32_t slot, std::chrono::nanoseconds age) const;
   // A gathering block that nobody is at work on now.
   bool idle(uint32_t slot) const {
     return state(slot) == SlotState::gathering && entry(slot).pinned_by == 0;
@@ -102,7 +105,7 @@ class SlotTable {
   // Puts in order what members left behind that are no longer there. True: something has changed.
   bool reap();
 
-  const BlockKey& key(uint32_t slot) const { return entry(slot).key; }
+  BlockKey key(uint32_t slot) const { return masked(entry(slot).key); }
   std::byte* address(uint32_t slot) const { return memory_.slots->address(slot); }
   size_t slots() const { return directory_.slots(); }
   size_t used() const { return header().used; }
@@ -115,6 +118,7 @@ class SlotTable {
   // How often the directory was put in order after a process died inside the lock.
   uint32_t repairs() const { return header().repairs; }
   size_t slot_bytes() const { return header().slot_bytes; }
+  std::string_view policy_name() const { return directory_.policy_name(); }
 
   // How long a slot stays unused that a member was writing to when it died: transfers that the
   // kernel or a device had under way may still arrive.
@@ -123,6 +127,10 @@ class SlotTable {
  private:
   DirectoryHeader& header() const { return directory_.header(); }
   SlotEntry& entry(uint32_t slot) const { return directory_.entry(slot); }
+  // From a block's key to the one in the directory, and back.
+  BlockKey masked(const BlockKey& key) const {
+    return {key.low ^ memory_.mask.low, key.high ^ memory_.mask.high};
+  }
   uint32_t take_free();
   uint32_t evict();
   void release(uint32_t slot);
@@ -133,6 +141,8 @@ class SlotTable {
   bool release_rested();
   void set_state(uint32_t slot, SlotState state);
   void note_change() { changed_ = true; }
+  // Of a ready slot.
+  void note_use(uint32_t slot) { entry(slot).since = ++header().uses; }
   // slot_recovery.cpp
   bool reap_members(uint64_t gone);
   void repair();
@@ -142,7 +152,6 @@ class SlotTable {
   PoolMemory memory_;
   const SlotDirectory directory_;
   BlockIndex index_;
-  base::LruPolicy* order_ = nullptr;  // `policy_`, when that is the order in the directory
   const std::unique_ptr<base::EvictionPolicy> policy_;
   const bool retain_;
   const uint64_t most_kept_;

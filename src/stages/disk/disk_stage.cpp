@@ -211,6 +211,12 @@ Status DiskStage::remove(std::span<const BlockKey> keys) {
   return {};
 }
 
+Status DiskStage::renew(std::span<const BlockKey> keys) {
+  UCM_TRY(check_open());
+  for (const auto& store : *stores()) store->renew(keys);
+  return {};
+}
+
 Status DiskStage::pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) {
   UCM_TRY(check_open());
   if (reading_only_) {

@@ -30,6 +30,7 @@ class DiskStage final : public Store {
   TaskPtr dump(const Batch& batch) override;
   std::optional<uint64_t> digest_seed(const BlockKey& key) const override;
   Status remove(std::span<const BlockKey> keys) override;
+  Status renew(std::span<const BlockKey> keys) override;
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override;
   Status unpin(std::span<const BlockKey> keys) override;
   void close() override;

@@ -47,6 +47,12 @@ uint32_t FakeIndex::add(const BlockKey& key, uint32_t shard) {
   return evicted;
 }
 
+void FakeIndex::renew(const BlockKey& key) {
+  const std::lock_guard lock(mutex_);
+  const auto found = entries_.find(key);
+  if (found != entries_.end()) policy_->renew(found->second.slot);
+}
+
 void FakeIndex::remove(const BlockKey& key) {
   const std::lock_guard lock(mutex_);
   const auto found = entries_.find(key);

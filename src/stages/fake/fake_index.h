@@ -28,6 +28,7 @@ class FakeIndex {
   // One shard has arrived. The answer is how many blocks left for it: 0 or 1. Not remembered when
   // all others are pinned.
   uint32_t add(const BlockKey& key, uint32_t shard);
+  void renew(const BlockKey& key);
   void remove(const BlockKey& key);
   // False: absent, or too many are pinned.
   bool pin(const BlockKey& key);

@@ -82,6 +82,12 @@ class FakeStage : public Store {
     return {};
   }
 
+  Status renew(std::span<const BlockKey> keys) override {
+    UCM_TRY(check_open());
+    for (size_t i = keys.size(); i > 0; --i) index_.renew(keys[i - 1]);
+    return {};
+  }
+
   Status pin(std::span<const BlockKey> keys, std::span<uint8_t> pinned) override {
     UCM_TRY(check_open());
     for (size_t i = 0; i < keys.size(); ++i) pinned[i] = index_.pin(keys[i]) ? 1 : 0;

@@ -91,10 +91,7 @@ Status read_quotas(const base::OptionReader& reader, PosixOptions* out) {
   std::vector<std::string> entries;
   UCM_TRY(reader.read("quotas", &entries));
   UCM_TRY_ASSIGN(out->quotas, Quotas::make(entries, out->capacity_bytes));
-  if (out->quotas.bytes(out->quotas.share_of(out->own_namespace)) > 0) return {};
-  return make_status(Code::invalid_argument,
-                     "quotas: namespace '%s' has none, and nothing is left for the rest",
-                     out->own_namespace.c_str());
+  return out->quotas.check_room(out->own_namespace);
 }
 
 }  // namespace

@@ -59,27 +59,6 @@ TEST(Lru, SkipsWhatCanNotBeEvicted) {
   EXPECT_EQ(policy.evict(kAny), 0u);
 }
 
-TEST(Lru, TellsTheOrderOfAllSlotsBeforeAndBehindABrokenLink) {
-  constexpr uint32_t kSlots = 10;
-  constexpr size_t kEnds = 3;
-  for (const uint32_t broken : {0u, 5u, 999u}) {  // none, a slot seen before, no slot at all
-    std::vector<uint32_t> memory(kEnds + 2 * kSlots);
-    StateArena arena(reinterpret_cast<std::byte*>(memory.data()));
-    LruPolicy policy(kSlots, arena);
-    ASSERT_EQ(arena.used(), memory.size() * sizeof(uint32_t));
-    std::vector<uint32_t> order;
-    for (uint32_t i = 0; i < kSlots; ++i) order.push_back(i * 7 % kSlots);
-    for (const uint32_t slot : order) policy.insert(slot, slot);
-    ASSERT_EQ(policy.readable_order(), order);
-    const size_t link = kEnds + 2 * order[4];
-    memory[link] = memory[link + 1] = broken;
-    EXPECT_EQ(policy.readable_order(), order);
-    policy.clear();
-    EXPECT_TRUE(policy.readable_order().empty());
-    EXPECT_EQ(policy.evict(kAny), std::nullopt);
-  }
-}
-
 TEST(EvictionPolicies, AreMadeByNameAndAnUnknownNameIsAnswered) {
   for (const std::string_view name : eviction_policy_names()) {
     auto policy = make_eviction_policy(name, 8);

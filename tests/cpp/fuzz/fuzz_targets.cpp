@@ -15,8 +15,12 @@
 #include "io/aligned_buffer.h"
 #include "io/flat_json.h"
 #include "io/paths.h"
+#include "memory/shared_segment.h"
 #include "pages/page_index.h"
+#include "processes.h"
 #include "stages/posix/posix_block_file.h"
+#include "stages/posix/posix_calls.h"
+#include "stages/posix/posix_lease.h"
 #include "stages/posix/posix_root.h"
 #include "test_blocks.h"
 #include "ucm/pages.h"
@@ -94,6 +98,128 @@ void run_trailer(std::span<const std::byte> input) {
   Bytes again(posix::kTrailerBytes);
   posix::encode_trailer(trailer, again.data());
   promise(again == page, "an accepted trailer is what the writer makes of its fields");
+}
+
+// --- the last page of a file that small blocks of the Posix stage share ---
+
+std::vector<Bytes> pack_corpus() {
+  std::vector<Bytes> corpus;
+  for (const size_t blocks : {size_t{2}, size_t{3}, posix::kMaxPackBlocks}) {
+    posix::PackPage pack;
+    pack.layout_id = 7;
+    pack.payload_bytes = kPayload;
+    pack.written_ns = 1000000007;
+    for (uint64_t i = 0; i < blocks; ++i) pack.blocks.push_back({make_key(i), {i, i * 3}});
+    corpus.emplace_back(posix::kTrailerBytes);
+    posix::encode_pack(pack, corpus.back().data());
+  }
+  return corpus;
+}
+
+void run_pack(std::span<const std::byte> input) {
+  Bytes page(input.begin(), input.end());
+  page.resize(posix::kTrailerBytes);
+  posix::PackPage pack;
+  if (posix::decode_pack(page.data(), &pack)) return;
+  promise(pack.blocks.size() >= 2 && pack.blocks.size() <= posix::kMaxPackBlocks &&
+              pack.payload_bytes > 0,
+          "an accepted page of a pack is sane");
+  Bytes again(posix::kTrailerBytes);
+  posix::encode_pack(pack, again.data());
+  promise(again == page, "an accepted page of a pack is what the writer makes of its fields");
+}
+
+// --- the file that says who collects in a store of the Posix stage ---
+
+std::string holder(const std::string& host, pid_t pid) {
+  return host + " " + std::to_string(pid) + "\n";
+}
+
+// A process that was there and is no more: its number is not given again soon.
+pid_t ended_process() {
+  static const pid_t kEnded = [] {
+    Child child([] { return 0; });
+    const pid_t pid = child.pid();
+    promise(child.wait() == 0, "a process can be started");
+    return pid;
+  }();
+  return kEnded;
+}
+
+std::vector<Bytes> lease_corpus() {
+  const std::string here = posix::host_name();
+  return {to_bytes(holder(here, ::getpid())), to_bytes(holder(here, ended_process())),
+          to_bytes(holder("another-host", ended_process()))};
+}
+
+void run_lease(std::span<const std::byte> input) {
+  const std::string root = io::join(fuzz_folder(), "lease");
+  const std::string path = io::join(root, ".collector");
+  promise(io::make_folders(root).ok(), "a folder can be made");
+  write_file(path, input);
+  const std::string here = posix::host_name();
+  {
+    posix::CollectorLease lease(root);
+    const auto ours = lease.acquire(0600);
+    promise(ours.ok(), "a damaged lease is no error");
+    const bool kept = !to_text(input).starts_with(here + " ") ||
+                      to_text(input).starts_with(holder(here, ::getpid()));
+    promise(!ours.value() || !kept, "nobody's lease is taken who may be there");
+    promise(ours.value() || read_file(path) == Bytes(input.begin(), input.end()),
+            "a lease that was not taken stays as it is");
+    promise(!ours.value() || lease.renew(), "a lease that was taken is held");
+    promise(ours.value() || to_text(input) != holder(here, ended_process()),
+            "the lease of a process that has ended is taken");
+  }
+  static_cast<void>(io::unlink_file(path));
+}
+
+// --- the file by which processes find the pool that they share ---
+
+constexpr size_t kPoolBytes = 4096;
+
+// A pool that is there, met in a file of its own.
+const std::string& pool_path() {
+  static const std::string kPath = io::join(fuzz_folder(), "pool");
+  static const auto kPool = memory::SharedSegment::join(
+      kPath, kPoolBytes, [](std::byte* data) { data[0] = std::byte{7}; });
+  promise(kPool.ok(), "a pool can be made");
+  return kPath;
+}
+
+std::vector<Bytes> meeting_corpus() {
+  const std::string text(to_text(read_file(pool_path())));
+  const std::string ended = std::to_string(ended_process()) + " 5\n";
+  const std::string other = std::to_string(::getpid()) + " 0\n";
+  const size_t lines = text.find('\n') + 1;
+  return {to_bytes(text), to_bytes(text.substr(0, lines) + ended + other + text.substr(lines)),
+          to_bytes(std::string(text).replace(0, 8, "01234567"))};
+}
+
+void run_meeting(std::span<const std::byte> input) {
+  const std::string path = io::join(fuzz_folder(), "meeting");
+  write_file(path, input);
+  {
+    const auto meeting = memory::MeetingFile::enter(path, /*make=*/false);
+    promise(meeting.ok(), "a damaged meeting file can be read");
+  }
+  const auto leads_somewhere = [](const auto& pool) {
+    return pool.value()->bytes() == kPoolBytes && pool.value()->data()[0] == std::byte{7};
+  };
+  if (const auto found = memory::SharedSegment::find(path); found.ok()) {
+    promise(leads_somewhere(found), "what is found is a pool");
+  } else {
+    promise(found.status().code() == Code::not_found, "a damaged meeting file leads nowhere");
+    write_file(path, input);
+  }
+  {
+    const auto joined = memory::SharedSegment::join(
+        path, kPoolBytes, [](std::byte* data) { data[0] = std::byte{7}; });
+    promise(joined.ok() && leads_somewhere(joined), "whatever stands there, a pool is met");
+    const auto twin = memory::SharedSegment::find(path);
+    promise(twin.ok() && leads_somewhere(twin), "the next one finds it");
+  }
+  promise(read_file(pool_path()).size() > 0, "the other meeting is left alone");
 }
 
 // --- whole block files of the Posix stage ---
@@ -344,8 +470,11 @@ void run_store(std::span<const std::byte> input) {
   for (const bool good : move_blocks(store.value().get(), false)) promise(good, "and keeps them");
 }
 
-constexpr std::array<FuzzTarget, 5> kTargets = {{
+constexpr std::array<FuzzTarget, 8> kTargets = {{
     {"trailer", trailer_corpus, repair_last_page, run_trailer, 1},
+    {"pack", pack_corpus, repair_last_page, run_pack, 2},
+    {"lease", lease_corpus, leave_alone, run_lease, 10},
+    {"meeting", meeting_corpus, leave_alone, run_meeting, 20},
     {"format", format_corpus, leave_alone, run_format, 4},
     {"block", block_file_corpus, repair_last_page, run_block_file, 10},
     {"index", index_corpus, repair_entries, run_index, 20},

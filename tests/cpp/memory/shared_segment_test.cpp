@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "memory/robust_mutex.h"
@@ -155,6 +158,26 @@ TEST_F(SharedSegmentTest, lines_that_name_anything_else_are_passed_over) {
                        << ::getpid() << " 99999\n1 1\nend\n";
   const auto mine = join();
   EXPECT_EQ(content(*mine).number, 0u);
+}
+
+TEST_F(SharedSegmentTest, what_is_no_file_at_the_meeting_place_is_answered_at_once) {
+  const std::string elsewhere = path_ + "-elsewhere";
+  const std::array<std::function<int()>, 4> obstacles = {
+      [&] { return ::mkdir(path_.c_str(), 0700); },
+      [&] { return ::mkfifo(path_.c_str(), 0600); },
+      [&] { return ::symlink(elsewhere.c_str(), path_.c_str()); },
+      [&] { return ::symlink("/dev/zero", path_.c_str()); },
+  };
+  for (size_t i = 0; i < obstacles.size(); ++i) {
+    ASSERT_EQ(obstacles[i](), 0);
+    const auto joined = SharedSegment::join(path_, kBytes, prepare);
+    EXPECT_FALSE(joined.ok()) << "obstacle " << i;
+    EXPECT_NE(joined.status().message().find(path_), std::string::npos) << "obstacle " << i;
+    EXPECT_FALSE(SharedSegment::find(path_).ok()) << "obstacle " << i;
+    ASSERT_EQ(::remove(path_.c_str()), 0) << "obstacle " << i << " is left where it is";
+  }
+  EXPECT_NE(::access(elsewhere.c_str(), F_OK), 0) << "nothing is made where a link leads";
+  EXPECT_NE(join(), nullptr);
 }
 
 TEST_F(SharedSegmentTest, a_lock_whose_owner_was_killed_says_so_to_the_next_one) {

@@ -141,6 +141,18 @@ TEST_P(PageStoreTest, the_tail_of_a_batch_that_was_loaded_leaves_before_its_head
   EXPECT_EQ(count_pages(*store, make_keys(17, 3)), 0u);
 }
 
+TEST_P(PageStoreTest, the_tail_of_a_chain_in_several_batches_leaves_first_once_it_is_renewed) {
+  auto wanted = options(20);
+  wanted.eviction_policy = "lru";
+  wanted.eviction_high = wanted.eviction_low = 1.0;
+  const auto store = open_pages(wanted);
+  for (uint64_t i = 0; i < 20; i += 5) dump_pages(*store, make_keys(i, 5));
+  store->renew(make_keys(0, 25));
+  dump_pages(*store, make_keys(100, 7));
+  EXPECT_EQ(count_pages(*store, make_keys(0, 13)), 13u);
+  EXPECT_EQ(count_pages(*store, make_keys(13, 7)), 0u);
+}
+
 TEST_P(PageStoreTest, blocks_that_were_loaded_count_as_used_after_a_reopen) {
   auto wanted = options(20);
   wanted.eviction_high = wanted.eviction_low = 1.0;

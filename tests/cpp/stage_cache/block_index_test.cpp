@@ -15,7 +15,7 @@ namespace {
 class IndexedSlots {
  public:
   explicit IndexedSlots(uint32_t slots)
-      : memory_(SlotDirectory::bytes(slots, 1)), directory_(memory_.data(), slots, 1) {
+      : memory_(SlotDirectory::bytes({slots, 1, 0})), directory_(memory_.data(), {slots, 1, 0}) {
     directory_.format(4096, 0);
   }
   BlockIndex& index() { return index_; }
@@ -66,12 +66,19 @@ TEST(BlockIndex, BatchAnswersEqualSingleAnswersForEveryBatchLength) {
   }
 }
 
-TEST(BlockIndex, NeedsAtMostFortyBytesASlotAndSixtyFourWithShardsAndOrder) {
+TEST(BlockIndex, NeedsAtMostFortyBytesASlotAndSixtyFourWithShardsAndAnyPolicy) {
   constexpr uint32_t kSlots = 1 << 20;
-  EXPECT_LE(sizeof(SlotEntry) + SlotDirectory(nullptr, kSlots, 1).table().size_bytes() / kSlots,
-            40u);
-  constexpr size_t kConstant = 1024;
-  EXPECT_LE(SlotDirectory::bytes(kSlots, 64), 64u * kSlots + kConstant);
+  EXPECT_LE(
+      sizeof(SlotEntry) + SlotDirectory(nullptr, {kSlots, 1, 0}).table().size_bytes() / kSlots,
+      40u);
+  const auto names = base::eviction_policy_names();
+  for (uint32_t policy = 0; policy < names.size(); ++policy) {
+    constexpr size_t kConstant = 20480;  // lists of epochs
+    EXPECT_LE(SlotDirectory::bytes({kSlots, 8, policy}), 62u * kSlots + kConstant) << names[policy];
+    EXPECT_LE(SlotDirectory::bytes({kSlots, 16, policy}), 64u * kSlots + kConstant);
+    // Small pools also have the shadows of `auto`.
+    EXPECT_LE(SlotDirectory::bytes({1000, 8, policy}), 62u * 1000 + (160u << 10));
+  }
 }
 
 }  // namespace

@@ -349,6 +349,29 @@ TEST(Cache, DropsTheTailOfAChainBeforeItsHead) {
   EXPECT_EQ(cache.store().lookup_prefix(chain).value(), 2u);
 }
 
+TEST(Cache, DropsTheTailOfAChainInSeveralBatchesBeforeItsHeadOnceItIsRenewed) {
+  CacheOverMemory cache(cache_options(4), BlockLayout::make({5000}, 1, 0).value());
+  const auto chain = make_keys(0, 4);
+  for (uint64_t i = 0; i < 4; ++i) {
+    ASSERT_TRUE(dump_blocks(cache.store(), make_keys(i, 1)).ok());
+  }
+  ASSERT_TRUE(cache.store().renew(make_keys(0, 6)).ok());
+  EXPECT_EQ(cache.below().renewals, 1);
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(100, 2)).ok());
+  ASSERT_TRUE(cache.below().remove(chain).ok());
+  EXPECT_EQ(cache.store().lookup_prefix(chain).value(), 2u);
+}
+
+TEST(Cache, AnAbandonedBlockThatItHasForgottenIsRemovedBelow) {
+  CacheOverMemory cache(cache_options(2));
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(0, 1)).ok());
+  ASSERT_TRUE(dump_blocks(cache.store(), make_keys(5, 2)).ok());
+  // Its bytes may have been wrong all the same.
+  ASSERT_TRUE(cache.store().abandon(make_keys(0, 1)).ok());
+  EXPECT_EQ(count_present(cache.store(), make_keys(0, 1)), 0u);
+  EXPECT_EQ(cache.below().size(), 2u);
+}
+
 TEST(Cache, ReturnsFromCloseWhileTheStageBelowHangs) {
   CacheOverMemory cache(cache_options(8, /*timeout_s=*/0.2),
                         BlockLayout::make({5000}, 1, 0).value());

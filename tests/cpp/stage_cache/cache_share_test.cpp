@@ -67,18 +67,11 @@ Status dump_shard(CacheOverMemory& cache, const std::vector<BlockKey>& keys, uin
   return cache.store().dump(make_batch(keys, shards, buffers))->wait(kPatience);
 }
 
-// What the processes of a test tell each other.
-class Step {
- public:
-  void set(int step) { *now_ = step; }
-  void await(int step) const {
-    while (*now_ < step) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  void add() { ++*now_; }
-
- private:
-  SharedValue<std::atomic<int>> now_;
-};
+std::vector<uint8_t> present_in(Store& store, const std::vector<BlockKey>& keys) {
+  std::vector<uint8_t> present(keys.size());
+  EXPECT_TRUE(store.lookup(keys, present).ok());
+  return present;
+}
 
 TEST_F(SharedCacheTest, BlocksThatOneProcessDumpsAreLoadedByAnother) {
   const auto keys = make_keys(0, 20);
@@ -399,17 +392,25 @@ TEST_F(SharedCacheTest, NothingRemainsInDevShmNorInTheRuntimeDirectory) {
   EXPECT_TRUE(stages::cache::find_shared_pools(folder_).value().empty());
 }
 
-TEST_F(SharedCacheTest, TakesTheOrderOfUseAndSaysSoWhenAskedForAnother) {
-  PipelineConfig config;
-  config.spec = "Cache";
-  config.options = options();
-  config.options["eviction_policy"] = "arc";
-  config.layout = layout_;
-  const Status refused = Pipeline::open(config).status();
-  EXPECT_EQ(refused.code(), Code::invalid_argument);
-  EXPECT_NE(refused.message().find("share"), std::string::npos);
-  config.options["eviction_policy"] = "lru";
-  EXPECT_TRUE(Pipeline::open(config).ok());
+TEST_F(SharedCacheTest, KeepsWhatACacheOfOneProcessWouldUnderEveryPolicy) {
+  for (const char* policy : {"auto", "lru", "arc", "lru2", "s3fifo"}) {
+    Options shared = options(16);
+    Options own = cache_options(16);
+    shared["eviction_policy"] = own["eviction_policy"] = policy;
+    shared["unique_id"] = folder_ + policy;
+    CacheOverMemory one(shared, layout_, /*with_next=*/false);
+    CacheOverMemory two(own, layout_, /*with_next=*/false);
+    std::mt19937_64 random(3);
+    for (int i = 0; i < 600; ++i) {
+      const auto keys = make_keys(std::min(random() % 60, random() % 60), 1);
+      ASSERT_TRUE(dump_blocks(one.store(), keys).ok());
+      ASSERT_TRUE(dump_blocks(two.store(), keys).ok());
+      ASSERT_EQ(present_in(one.store(), make_keys(0, 60)),
+                present_in(two.store(), make_keys(0, 60)))
+          << policy << " after dump " << i;
+    }
+    EXPECT_GT(one.metric("ucm_evicted_blocks_total"), 0) << policy;
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <random>
 #include <thread>
@@ -23,14 +24,10 @@ constexpr uint64_t kWreaked = 60;  // keys that processes which are killed work 
 
 class SharedTableTest : public ::testing::Test {
  protected:
-  std::unique_ptr<SlotTable> join() {
-    PoolOptions options;
-    options.slots = kSlots;
-    options.slot_bytes = layout_.slot_bytes();
-    auto memory = join_shared_pool(name_, layout_, options);
+  std::unique_ptr<SlotTable> join(std::string_view policy = "auto") {
+    auto memory = join_shared_pool({name_}, layout_, pool_options(), policy);
     EXPECT_TRUE(memory.ok()) << memory.status().to_string();
-    auto table =
-        std::make_unique<SlotTable>(std::move(memory).value(), nullptr, SlotTable::Keeping{});
+    auto table = std::make_unique<SlotTable>(std::move(memory).value(), SlotTable::Keeping{});
     table->set_rest(std::chrono::milliseconds(0));
     return table;
   }
@@ -46,6 +43,13 @@ class SharedTableTest : public ::testing::Test {
       return 0;
     });
     EXPECT_EQ(child.wait(), -1 - SIGKILL);
+  }
+
+  PoolOptions pool_options() const {
+    PoolOptions options;
+    options.slots = kSlots;
+    options.slot_bytes = layout_.slot_bytes();
+    return options;
   }
 
   const BlockLayout layout_ = BlockLayout::make({100, 200}, kShards, 9).value();
@@ -91,11 +95,9 @@ void expect_whole(SlotTable* table, uint64_t first_key) {
   }
   EXPECT_EQ(table->used(), kSlots);
   EXPECT_EQ(table->ready_blocks(), kSlots);
-  for (uint32_t i = 0; i < kSlots; ++i) {
-    const uint32_t slot = table->find(make_key(first_key + i));
-    ASSERT_NE(slot, SlotTable::kNone);
-    table->drop(slot);
-  }
+  // Which of them stay is the policy's affair.
+  for (uint64_t i = 0; i < kWreaked; ++i) table->forget(make_key(i));
+  for (uint32_t i = 0; i < kSlots; ++i) table->forget(make_key(first_key + i));
   EXPECT_EQ(table->used(), 0u);
 }
 
@@ -227,19 +229,67 @@ TEST_F(SharedTableTest, a_shard_that_a_killed_process_was_copying_is_copied_by_a
   }
 }
 
-TEST_F(SharedTableTest, blocks_and_their_order_outlive_a_member_that_dies_inside_the_lock) {
-  const auto mine = join();
+class SharedPolicyTest : public SharedTableTest,
+                         public ::testing::WithParamInterface<std::string_view> {
+ protected:
+  std::unique_ptr<SlotTable> own() const {
+    auto memory = make_own_pool(layout_, pool_options(), GetParam());
+    EXPECT_TRUE(memory.ok()) << memory.status().to_string();
+    return std::make_unique<SlotTable>(std::move(memory).value(), SlotTable::Keeping{});
+  }
+};
+
+// A use of a block by a member: whether it was there.
+bool use(SlotTable* table, const BlockKey& key) {
+  const Locked lock(table);
+  const uint32_t slot = table->find(key);
+  if (slot == SlotTable::kNone) {
+    add_ready(table, key);
+    return false;
+  }
+  table->touch(slot);
+  return true;
+}
+
+TEST_P(SharedPolicyTest, members_in_turn_hit_what_one_process_alone_would) {
+  const auto alone = own();
+  const std::vector<std::unique_ptr<SlotTable>> members = [&] {
+    std::vector<std::unique_ptr<SlotTable>> joined;
+    // Whoever comes later takes the policy that is there.
+    for (const std::string_view policy : {GetParam(), GetParam(), std::string_view("lru")}) {
+      joined.push_back(join(policy));
+    }
+    return joined;
+  }();
+  std::mt19937_64 random(5);
+  int hits = 0;
+  for (int i = 0; i < 20000; ++i) {
+    const BlockKey key = make_key(std::min(random() % 100, random() % 100));
+    const bool hit = use(alone.get(), key);
+    ASSERT_EQ(use(members[i % members.size()].get(), key), hit) << "use " << i;
+    hits += hit;
+  }
+  EXPECT_GT(hits, 0);
+  for (const auto& member : members) EXPECT_EQ(member->policy_name(), GetParam());
+}
+
+TEST_P(SharedPolicyTest, blocks_and_their_order_outlive_a_member_that_dies_inside_the_lock) {
+  const auto mine = join(GetParam());
   {
     const Locked lock(mine.get());
     for (uint32_t i = 0; i < kSlots; ++i) add_ready(mine.get(), make_key(i));
-    mine->touch(mine->find(make_key(0)));
+    // Those of high numbers first: the order is no longer that of the slots.
+    for (uint32_t i = kSlots; i-- > 0;) mine->renew(mine->find(make_key(i)));
   }
   work_and_die(true, [](SlotTable*) {});
   const Locked lock(mine.get());
+  EXPECT_EQ(mine->repairs(), 1u);
   EXPECT_EQ(mine->ready_blocks(), kSlots);
-  add_ready(mine.get(), make_key(1000));
-  EXPECT_NE(mine->find(make_key(0)), SlotTable::kNone) << "used last";
-  EXPECT_EQ(mine->find(make_key(1)), SlotTable::kNone) << "used first";
+  for (uint32_t i = kSlots; i-- > 0;) {
+    add_ready(mine.get(), make_key(1000 + i));
+    EXPECT_EQ(mine->find(make_key(i)), SlotTable::kNone) << "the oldest of those left";
+    EXPECT_EQ(mine->ready_blocks(), kSlots);
+  }
 }
 
 TEST_F(SharedTableTest, a_block_that_was_complete_when_its_process_died_can_be_stored_again) {
@@ -259,6 +309,36 @@ TEST_F(SharedTableTest, a_block_that_was_complete_when_its_process_died_can_be_s
     EXPECT_NE(add_ready(mine.get(), make_key(1)), SlotTable::kNone);
     mine->forget(make_key(1));
   }
+}
+
+TEST_F(SharedTableTest, a_pool_whose_header_does_not_fit_its_memory_is_refused) {
+  const auto mine = join();
+  const auto paths = find_shared_pools(name_).value();
+  ASSERT_EQ(paths.size(), 1u);
+  const std::string& path = paths[0];
+  const SlotDirectory::Shape shape{kSlots, kShards, 0};
+  const size_t index_bytes = SlotDirectory::bytes(shape);
+  using Change = std::function<void(DirectoryHeader*)>;
+  const std::vector<std::pair<const char*, Change>> changes = {
+      {"slots without memory", [](DirectoryHeader*) {}},
+      {"another version", [](DirectoryHeader* header) { ++header->version; }},
+      {"no policy", [](DirectoryHeader* header) { header->policy = 99; }},
+      {"the policy of another build", [](DirectoryHeader* header) { ++header->order_bytes; }},
+      {"too many slots", [](DirectoryHeader* header) { header->slots = 0xFFFFFFFF; }},
+      {"too many shards", [](DirectoryHeader* header) { header->shards = 0xFFFFFFFF; }},
+  };
+  for (const auto& [what, change] : changes) {
+    ASSERT_EQ(::unlink(path.c_str()), 0) << what;
+    const auto foreign = memory::SharedSegment::join(path, index_bytes, [&](std::byte* data) {
+      SlotDirectory(data, shape).format(layout_.slot_bytes(), layout_.id());
+      change(reinterpret_cast<DirectoryHeader*>(data));
+    });
+    ASSERT_TRUE(foreign.ok()) << what;
+    const auto joined = join_shared_pool({name_}, layout_, pool_options(), "auto");
+    EXPECT_EQ(joined.status().code(), Code::unsupported) << what;
+    std::ofstream(path).close();  // it stays when `foreign` goes
+  }
+  ASSERT_EQ(::unlink(path.c_str()), 0);
 }
 
 // Everything a flow does to a table, at random, for ever; most of the time inside the lock.
@@ -302,8 +382,8 @@ int wreak(SlotTable* table, uint64_t seed) {
   }
 }
 
-TEST_F(SharedTableTest, kill_9_at_any_instruction_loses_no_slot_and_leaves_no_lock) {
-  const auto mine = join();
+TEST_P(SharedPolicyTest, kill_9_at_any_instruction_loses_no_slot_and_leaves_no_lock) {
+  const auto mine = join(GetParam());
   std::mt19937_64 random(11);
   const int rounds = test::kills(40);
   for (int round = 0; round < rounds; ++round) {
@@ -325,6 +405,10 @@ TEST_F(SharedTableTest, kill_9_at_any_instruction_loses_no_slot_and_leaves_no_lo
   }
   EXPECT_GT(mine->repairs(), 0u) << "no kill fell inside the lock";
 }
+
+INSTANTIATE_TEST_SUITE_P(Shared, SharedPolicyTest,
+                         ::testing::Values("auto", "lru", "arc", "lru2", "s3fifo"),
+                         [](const auto& each) { return std::string(each.param); });
 
 }  // namespace
 }  // namespace ucm::stages::cache

@@ -30,6 +30,15 @@ class FakeStageTest : public ::testing::Test {
   std::shared_ptr<base::MetricRegistry> registry_;
 };
 
+TEST_F(FakeStageTest, TheTailOfARenewedChainLeavesBeforeItsHead) {
+  const StorePtr store = open({{"buffer_number", int64_t{10}}, {"eviction_policy", "lru"}});
+  for (uint64_t i = 0; i < 10; i += 2) ASSERT_TRUE(dump_blocks(*store, make_keys(i, 2)).ok());
+  ASSERT_TRUE(store->renew(make_keys(0, 12)).ok());
+  ASSERT_TRUE(dump_blocks(*store, make_keys(100, 3)).ok());
+  EXPECT_EQ(store->lookup_prefix(make_keys(0, 10)).value(), 7u);
+  EXPECT_EQ(count_present(*store, make_keys(7, 3)), 0u);
+}
+
 TEST_F(FakeStageTest, TheBlockThatWasUsedLongestAgoLeavesFirst) {
   const StorePtr store = open({{"buffer_number", int64_t{10}}});
   ASSERT_TRUE(dump_blocks(*store, make_keys(0, 10)).ok());

@@ -18,9 +18,9 @@ class PosixGuardTest : public PosixTest, public ::testing::WithParamInterface<bo
     options_["io_threads"] = int64_t{2};
     StorePtr posix = open();
     lower_ = posix.get();
-    auto guarded = make_guarded(std::move(posix), "Posix", registry_, [this] {
-      return Breaker::Time() + std::chrono::seconds(seconds_.load());
-    });
+    Guarding guarding;
+    guarding.clock = [this] { return Breaker::Time() + std::chrono::seconds(seconds_.load()); };
+    auto guarded = make_guarded(std::move(posix), "Posix", registry_, guarding);
     return make_ladder(std::make_unique<MemoryStore>(flat_layout()), std::move(guarded), partial_);
   }
   void disturb() {

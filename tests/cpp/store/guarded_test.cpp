@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "late_store.h"
 #include "memory_store.h"
 #include "store/ladder.h"
 #include "test_blocks.h"
@@ -12,12 +13,15 @@ namespace {
 
 using std::chrono::seconds;
 
+constexpr seconds kSilence{15};
+
 class GuardedTest : public testing::Test {
  protected:
   GuardedTest() {
     auto stage = std::make_unique<MemoryStore>(BlockLayout::make({6000}, 1, 3).value());
     stage_ = stage.get();
-    guarded_ = make_guarded(std::move(stage), "Lower", metrics_, [this] { return now_; });
+    guarded_ =
+        make_guarded(std::move(stage), "Lower", metrics_, {kSilence, [this] { return now_; }});
   }
 
   Status look() {
@@ -57,6 +61,8 @@ TEST_F(GuardedTest, PassesEverythingOnWhileTheStageWorks) {
   EXPECT_EQ(count_present(*guarded_, keys), 3u);
   EXPECT_EQ(guarded_->lookup_prefix(make_keys(0, 5)).value(), 3u);
   EXPECT_EQ(load_blocks(*guarded_, keys).value(), 0u);
+  ASSERT_TRUE(guarded_->renew(keys).ok());
+  EXPECT_EQ(stage_->renewals, 1);
   ASSERT_TRUE(guarded_->remove(keys).ok());
   EXPECT_EQ(stage_->size(), 0u);
   EXPECT_EQ(refused("lookup") + refused("load") + refused("dump"), 0u);
@@ -74,7 +80,8 @@ TEST_F(GuardedTest, LeavesAStageAloneThatKeepsFailingAndTellsSo) {
   std::vector<uint8_t> pinned(2);
   EXPECT_EQ(guarded_->pin(make_keys(0, 2), pinned).code(), Code::unavailable);
   EXPECT_EQ(guarded_->unpin(make_keys(0, 2)).code(), Code::unavailable);
-  EXPECT_EQ(stage_->lookups + stage_->loads + stage_->dumps, 0);
+  EXPECT_TRUE(guarded_->renew(make_keys(0, 2)).ok());
+  EXPECT_EQ(stage_->lookups + stage_->loads + stage_->dumps + stage_->renewals, 0);
   EXPECT_EQ(refused("lookup"), 4u);
   EXPECT_EQ(refused("load"), 1u);
   EXPECT_EQ(refused("dump"), 1u);
@@ -176,6 +183,123 @@ TEST_F(GuardedTest, ALadderGoesOnWithItsUpperStageAlone) {
   ASSERT_TRUE(dump_blocks(*ladder, keys).ok());
   EXPECT_EQ(below->size(), 3u);
   EXPECT_EQ(above->size(), Breaker::kFailures + 3);
+}
+
+// Over a stage that has every block and answers transfers only when the test says so.
+class GuardedLateTest : public testing::Test {
+ protected:
+  TaskPtr load() { return guarded_->load(make_batch(keys_, {}, buffers_)); }
+  TaskPtr dump() { return guarded_->dump(make_batch(keys_, {}, buffers_)); }
+  bool found() { return count_present(*guarded_, keys_) == keys_.size(); }
+  // Whether it reaches the stage, which answers it then.
+  bool loads() {
+    const size_t before = answers_->count();
+    static_cast<void>(load());
+    return answers_->count() > before;
+  }
+  int64_t is_open(const char* operation) {
+    return metrics_->gauge("ucm_breaker_open", {{"stage", "Late"}, {"operation", operation}})
+        .value();
+  }
+
+  Breaker::Time now_ = Breaker::Time() + seconds(1000);
+  const BlockLayout layout_ = BlockLayout::make({6000}, 1, 3).value();
+  const std::vector<BlockKey> keys_ = make_keys(0, 2);
+  Buffers buffers_{layout_, 2};
+  const std::shared_ptr<base::MetricRegistry> metrics_ = std::make_shared<base::MetricRegistry>();
+  const std::shared_ptr<LateAnswers> answers_ = std::make_shared<LateAnswers>();
+  const StorePtr guarded_ = make_guarded(std::make_unique<LateStore>(layout_, answers_), "Late",
+                                         metrics_, {kSilence, [this] { return now_; }});
+};
+
+TEST_F(GuardedLateTest, AStageThatHangsIsLeftAloneUntilItAnswers) {
+  const TaskPtr hanging = load();
+  now_ += kSilence - seconds(1);
+  EXPECT_TRUE(found());
+  now_ += seconds(1);
+  EXPECT_FALSE(found());
+  EXPECT_EQ(guarded_->lookup_prefix(keys_).value(), 0u);
+  EXPECT_EQ(load()->status().code(), Code::unavailable);
+  EXPECT_EQ(is_open("load"), 1);
+  EXPECT_EQ(dump()->status().code(), Code::unavailable);
+  answers_->answer({});
+  EXPECT_TRUE(hanging->done());
+  EXPECT_EQ(is_open("load"), 0);
+  EXPECT_TRUE(found());
+  EXPECT_TRUE(loads());
+}
+
+TEST_F(GuardedLateTest, DumpsThatHangAreRefusedWhileBlocksAreRead) {
+  const TaskPtr hanging = dump();
+  now_ += kSilence;
+  EXPECT_EQ(dump()->status().code(), Code::unavailable);
+  EXPECT_EQ(is_open("dump"), 1);
+  EXPECT_TRUE(found());
+  EXPECT_TRUE(loads());
+}
+
+TEST_F(GuardedLateTest, AStageThatAnswersSomethingDoesNotHang) {
+  const TaskPtr first = load();
+  for (int i = 0; i < 4; ++i) {
+    now_ += kSilence - seconds(1);
+    EXPECT_TRUE(found());
+    answers_->answer_first({});
+    static_cast<void>(load());
+    static_cast<void>(load());
+  }
+  EXPECT_TRUE(first->done());
+  EXPECT_EQ(is_open("load"), 0);
+}
+
+TEST_F(GuardedLateTest, AStageThatIsAskedForNothingDoesNotHang) {
+  static_cast<void>(load());
+  answers_->answer({});
+  now_ += 10 * kSilence;
+  EXPECT_TRUE(found());
+  static_cast<void>(load());
+  now_ += kSilence - seconds(1);
+  EXPECT_TRUE(found());
+}
+
+TEST_F(GuardedLateTest, OneLoadAtATimeFindsOutWhetherItWorksAgain) {
+  static_cast<void>(load());
+  now_ += kSilence;
+  EXPECT_FALSE(loads());
+  now_ += Breaker::kFirstPause;
+  EXPECT_TRUE(found());
+  EXPECT_TRUE(loads());
+  now_ += kSilence - seconds(1);
+  EXPECT_FALSE(found());
+  EXPECT_FALSE(loads());
+  // It hangs as well: the next pause is twice as long.
+  now_ += seconds(1);
+  EXPECT_FALSE(loads());
+  now_ += 2 * Breaker::kFirstPause - seconds(1);
+  EXPECT_FALSE(loads());
+  now_ += seconds(1);
+  EXPECT_TRUE(loads());
+}
+
+TEST_F(GuardedLateTest, AnAnswerThatIsLostForGoodCountsOnce) {
+  const TaskPtr lost = load();
+  now_ += kSilence;
+  EXPECT_FALSE(found());
+  now_ += Breaker::kFirstPause;
+  const TaskPtr probe = load();
+  answers_->answer_last({});
+  EXPECT_TRUE(probe->done());
+  EXPECT_FALSE(lost->done());
+  EXPECT_EQ(is_open("load"), 0);
+  now_ += 10 * kSilence;
+  EXPECT_TRUE(found());
+  EXPECT_EQ(is_open("load"), 0);
+}
+
+TEST_F(GuardedLateTest, ABatchOfNoRowsIsNotWaitedFor) {
+  Batch none;
+  EXPECT_TRUE(guarded_->load(none)->done());
+  now_ += kSilence;
+  EXPECT_TRUE(found());
 }
 
 }  // namespace

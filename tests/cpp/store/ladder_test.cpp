@@ -71,6 +71,12 @@ TEST_F(LadderTest, ReportsAnAbsentBlockAndRemovesFromBoth) {
   EXPECT_EQ(load_blocks(*ladder_, make_keys(0, 2)).status().code(), Code::not_found);
 }
 
+TEST_F(LadderTest, RenewsInBoth) {
+  ASSERT_TRUE(ladder_->renew(make_keys(0, 2)).ok());
+  EXPECT_EQ(upper_->renewals, 1);
+  EXPECT_EQ(lower_->renewals, 1);
+}
+
 TEST_F(LadderTest, AnswersWithWhatOneStageHasWhenTheOtherOneCanNotBeAsked) {
   const auto keys = make_keys(0, 4);
   ASSERT_TRUE(dump_blocks(*upper_, make_keys(0, 2)).ok());

@@ -194,6 +194,22 @@ def test_a_prompt_in_chunks_is_saved_and_loaded(open_engine: Open) -> None:
     assert engine.count("hit_tokens") == (len(PROMPT + OTHER) - 1) // 16 * 16
 
 
+def test_the_store_hears_of_a_chain_that_it_got_in_chunks(open_engine: Open) -> None:
+    engine = open_engine(max_tokens=40)
+
+    def blocks_of_ended(name: str, prompt: list[int]) -> list[int]:
+        ended: list[bytes] = []
+        engine.add(name, prompt)
+        while engine.scheduler.has_unfinished_requests():
+            engine.step(lambda meta: ended.extend(meta.ended))
+        engine.step(lambda meta: ended.extend(meta.ended))
+        return [len(keys) // 16 for keys in ended]
+
+    assert blocks_of_ended("in chunks", PROMPT + OTHER) == [len(PROMPT + OTHER) // 16]
+    # What came in one batch is in order already.
+    assert blocks_of_ended("at once", OTHER[:33]) == []
+
+
 def test_blocks_of_the_answer_are_saved_too(open_engine: Open) -> None:
     expect(open_engine(), "cold", PROMPT, 60)
     engine = open_engine()

@@ -38,18 +38,31 @@ def sessions(seed: int, count: int) -> list[list[int]]:
 
 
 def lru_hits(requests: list[list[int]], capacity: int) -> int:
-    """Blocks in the longest held prefix; tails are used before heads."""
+    """Blocks in the longest held prefix; tails are used before heads, of all of a request."""
     held: OrderedDict[int, None] = OrderedDict()
     hits = 0
     for ids in requests:
         prefix = next((i for i, each in enumerate(ids) if each not in held), len(ids))
         hits += prefix
-        for each in [*reversed(ids[:prefix]), *reversed(ids[prefix:])]:
-            if each not in held and len(held) == capacity:
-                held.popitem(last=False)
-            held[each] = None
-            held.move_to_end(each)
+        steps = [ids[first : first + 16] for first in range(prefix, len(ids), 16)]
+        for batch in [ids[:prefix], *steps]:
+            for each in reversed(batch):
+                if each not in held and len(held) == capacity:
+                    held.popitem(last=False)
+                held[each] = None
+                held.move_to_end(each)
+        for each in reversed(ids):
+            if each in held:
+                held.move_to_end(each)
     return hits
+
+
+def test_the_head_of_a_prompt_that_was_stored_in_steps_outlives_its_tail(tmp_path):
+    prompt = list(range(40))
+    trace = written(tmp_path / "trace.jsonl", [prompt, list(range(100, 110)), prompt])
+    code, report = ucm_json("replay", trace, "--capacity", 45, "--policy", "lru")
+    assert code == 0
+    assert report["results"][0]["hits"] == 35
 
 
 @pytest.fixture

@@ -45,11 +45,16 @@ class SaveJob:
 
 @dataclasses.dataclass(slots=True)
 class StepMetadata(compat.KVConnectorMetadata):
-    """One step. ``rewound`` names running requests that compute again what failed to load."""
+    """One step. ``rewound`` names running requests that compute again what failed to load.
+
+    ``ended`` has the keys, without a rank, of each request that has ended: a chain that was stored
+    in several batches.
+    """
 
     loads: list[LoadJob] = dataclasses.field(default_factory=list)
     saves: list[SaveJob] = dataclasses.field(default_factory=list)
     rewound: list[str] = dataclasses.field(default_factory=list)
+    ended: list[bytes] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass

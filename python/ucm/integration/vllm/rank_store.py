@@ -232,6 +232,10 @@ class RankStore:
             return False
         return True
 
+    def renew(self, chain: bytes) -> None:
+        """Say which blocks, without a rank, are one chain: its tail is evicted before its head."""
+        self._store.native.renew(rank_keys(chain, self._part, self._ranks.parts))
+
     def abandon(self, keys: bytes) -> None:
         """Make sure that nothing of a save is used whose content is not to be trusted."""
         self._store.native.abandon(keys)

@@ -46,6 +46,7 @@ class SchedulerSide:
         self._tracks: dict[str, RequestTrack] = {}
         self._refused: set[str] = set()
         self._planned: list[LoadJob] = []
+        self._ended: list[bytes] = []
         self._loading: list[dict[int, str]] = []
         self._sent: dict[bytes, float] = {}
         self._loads_in_step = False
@@ -108,6 +109,7 @@ class SchedulerSide:
         if count:
             self._loads.allows()  # when the breaker is open, this load is its probe
             track.note_load()
+            track.batches += 1
             self._plan_load(track, end)
         self.tally.add("query_tokens", len(request.all_token_ids) - track.local * self._size)
         self.tally.add("hit_tokens", external_tokens)
@@ -127,8 +129,8 @@ class SchedulerSide:
 
     def step(self, output: Any) -> StepMetadata:
         """Plan one step: the loads that were promised, and the blocks that become full."""
-        meta = StepMetadata(loads=self._planned)
-        self._planned = []
+        meta = StepMetadata(loads=self._planned, ended=self._ended)
+        self._planned, self._ended = [], []
         self._note_loading(meta.loads)
         self._loads_in_step |= any(not job.asynchronous for job in meta.loads)
         scheduled = output.num_scheduled_tokens
@@ -177,6 +179,7 @@ class SchedulerSide:
         keys, blocks = track.savable(first, end)
         if not keys:
             return
+        track.batches += 1
         meta.saves.append(SaveJob(track.request.request_id, keys, blocks, leans_on))
         self._sent[keys[-KEY_BYTES:]] = time.monotonic()
         if len(self._sent) > _MOST_SENT:
@@ -234,8 +237,10 @@ class SchedulerSide:
             self._loads.succeeded()
 
     def finished(self, request_id: str) -> None:
-        """Forget a request."""
-        self._tracks.pop(request_id, None)
+        """Forget a request; with the next step the store hears which blocks were its chain."""
+        track = self._tracks.pop(request_id, None)
+        if track is not None and track.batches + (track.local > 0) > 1:
+            self._ended.append(track.keys(0, track.next_save))
         self._refused.discard(request_id)
         self._forget_questions(request_id)
 
@@ -255,6 +260,7 @@ class SchedulerSide:
             self._forget_questions(request_id)
         self._refused.update(self._tracks)
         self._tracks.clear()
+        self._ended.clear()
 
     def close(self) -> None:
         """Let go of the store and of the lookup thread."""

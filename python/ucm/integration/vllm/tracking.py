@@ -26,6 +26,7 @@ class RequestTrack:
         "_loaded_in_life",
         "_media",
         "asked",
+        "batches",
         "blocks",
         "chain",
         "gap",
@@ -50,6 +51,8 @@ class RequestTrack:
         """Blocks the engine holds and the store has lost: they are saved with the next step."""
         self.next_save = 0
         """First block that has not been saved, or found in the store."""
+        self.batches = 0
+        """Its loads and saves: where there are several, its tail counts as used after its head."""
         self.reached = 0
         """Tokens that are computed when all scheduled steps are; a smaller count is a rewind."""
         self._loaded_in_life: int | None = None

@@ -63,8 +63,11 @@ class WorkerSide:
     # --- a step ---
 
     def begin(self, meta: StepMetadata) -> None:
-        """A step starts: requests that were rewound compute again what failed."""
+        """A step starts: rewound requests compute again what failed, and others have ended."""
         self._failed.difference_update(meta.rewound)
+        for chain in meta.ended if self.store is not None else ():
+            with contextlib.suppress(UcmError):
+                self.store.renew(chain)
 
     def start_loads(self, meta: StepMetadata) -> None:
         """Start what is loaded between steps; load what this step needs."""
