@@ -261,7 +261,7 @@ void SlotTable::forget(const BlockKey& key) {
 
 bool SlotTable::overdue(uint32_t slot, std::chrono::nanoseconds age) const {
   if (state(slot) != SlotState::fetching) return false;
-  return std::chrono::milliseconds(now_ms() - entry(slot).since_ms) > age;
+  return std::chrono::milliseconds(now_ms() - entry(slot).since) > age;
 }
 
 bool SlotTable::reclaim_abandoned(std::chrono::milliseconds age) {
