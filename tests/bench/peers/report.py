@@ -18,6 +18,8 @@ PAIRS = (
     ("ucm-cache", ("put", "get", "lookup"), ("lmcache-cpu", "mooncake", "mooncake-tcp")),
     ("ucm-disk", ("put", "cold", "lookup"), ("lmcache-disk", "lmcache-disk-direct")),
     ("ucm-posix", ("put", "get", "cold", "lookup"), ("lmcache-disk", "lmcache-disk-direct")),
+    # Answers from memory on both sides.
+    ("ucm-posix-ttl", ("lookup",), ("lmcache-disk", "lmcache-disk-direct")),
 )
 
 

@@ -63,9 +63,10 @@ class System:
 class Ucm(System):
     """A pipeline of this project through its Python face."""
 
-    def __init__(self, name: str, pipeline: str) -> None:
-        self.name, self.label = name, f"ucm {pipeline}"
-        self.pipeline = pipeline
+    def __init__(self, name: str, pipeline: str, **options: Any) -> None:
+        words = [f"{key} {value}" for key, value in options.items()]
+        self.name, self.label = name, ", ".join([f"ucm {pipeline}", *words])
+        self.pipeline, self.options = pipeline, options
         self.kind = "memory" if pipeline == "Cache" else "disk"
 
     def open(self, folder: Path, block_bytes: int, count: int) -> None:
@@ -79,6 +80,7 @@ class Ucm(System):
             config.update(storage_backends=str(folder), buffer_number=slots, prefault=True)
         if self.pipeline == "Disk":
             config["capacity_bytes"] = 2 * count * block_bytes
+        config.update(self.options)
         self.store = open_store(config, layout=([block_bytes], 1))
         self.block_bytes = block_bytes
 
@@ -420,6 +422,7 @@ SYSTEMS: dict[str, Any] = {
     "ucm-cache": lambda: Ucm("ucm-cache", "Cache"),
     "ucm-disk": lambda: Ucm("ucm-disk", "Disk"),
     "ucm-posix": lambda: Ucm("ucm-posix", "Posix"),
+    "ucm-posix-ttl": lambda: Ucm("ucm-posix-ttl", "Posix", lookup_ttl_s=1),
     "lmcache-cpu": LmcacheCpu,
     "lmcache-disk": lambda: LmcacheDisk(False),
     "lmcache-disk-direct": lambda: LmcacheDisk(True),

@@ -7,6 +7,7 @@
 #include "io/page_cache.h"
 #include "posix_fixture.h"
 #include "stages/posix/posix_calls.h"
+#include "ucm/pipeline.h"
 
 namespace ucm::test {
 namespace {
@@ -28,6 +29,18 @@ class PosixPageCacheTest : public PosixTest {
   static bool has_direct(const std::string& path) {
     auto file = io::File::open(path, O_RDONLY);
     return file.ok() && file.value().pass_cache();
+  }
+  // With the staging that a pipeline puts in front.
+  std::unique_ptr<Pipeline> open_store() {
+    options_["buffer_number"] = int64_t{4};
+    options_["prefault"] = false;
+    PipelineConfig config;
+    config.spec = "Posix";
+    config.layout = flat_layout();
+    config.options = options_;
+    auto store = Pipeline::open(config);
+    EXPECT_TRUE(store.ok()) << store.status().to_string();
+    return store.ok() ? std::move(store).value() : nullptr;
   }
   // On which thread a load of this block ended.
   static std::thread::id loaded_on(Store& store, const BlockKey& key, size_t* wrong) {
@@ -133,6 +146,38 @@ TEST_F(PosixPageCacheTest, ABlockInThePageCacheThatIsDamagedIsACountedMissForOne
     EXPECT_FALSE(std::filesystem::exists(file_of(keys[0])));
   }
   EXPECT_EQ(metric("ucm_dropped_blocks_total", "cause", "checksum"), 2);
+}
+
+TEST_F(PosixPageCacheTest, AStoreAnswersForOneBlockThatTheKernelHasBeforeTheCallReturns) {
+  const auto store = open_store();
+  const BlockKey key = make_key(6);
+  ASSERT_TRUE(dump_blocks(*store, {key}).ok());
+  const bool here = posix::on_local_disk(root()) && bool{io::File::open_cached(file_of(key))} &&
+                    cached(file_of(key));
+  Buffers buffers(store->layout(), 1);
+  const std::vector<BlockKey> keys{key};
+  const TaskPtr task = store->load(make_batch(keys, {}, buffers));
+  if (here) {
+    EXPECT_TRUE(task->done());
+  }
+  EXPECT_TRUE(task->wait(kPatience).ok());
+  EXPECT_EQ(buffers.wrong_bytes(0, key, 0), 0u);
+}
+
+TEST_F(PosixPageCacheTest, AStoreLeavesTheMemoryOfARowAsItWasWhenItsBlockIsDamaged) {
+  const auto store = open_store();
+  const auto keys = make_keys(0, 3);
+  for (const size_t loaded : {1u, 3u}) {
+    ASSERT_TRUE(dump_blocks(*store, keys).ok());
+    std::vector<char> bytes = read_file(file_of(keys[0]));
+    bytes[kBlockBytes - 1] ^= 1;
+    write_file(file_of(keys[0]), bytes);
+    Buffers buffers(store->layout(), loaded);
+    buffers.wipe();
+    const std::vector<BlockKey> some(keys.begin(), keys.begin() + static_cast<ptrdiff_t>(loaded));
+    EXPECT_EQ(store->load(make_batch(some, {}, buffers))->wait(kPatience).code(), Code::not_found);
+    for (size_t i = 0; i < kBlockBytes; ++i) ASSERT_EQ(buffers.piece(0, 0)[i], std::byte{0xEE});
+  }
 }
 
 }  // namespace
