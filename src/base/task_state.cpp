@@ -126,7 +126,9 @@ bool Task::pass(std::span<const uint32_t> rows, uint8_t milestones) {
 void Task::notify() {
   // The lock orders the notification after a waiter's check of its condition; who wakes up finds
   // it free.
-  { const std::lock_guard lock(mutex_); }
+  {
+    const std::lock_guard lock(mutex_);
+  }
   changed_.notify_all();
 }
 
