@@ -23,7 +23,7 @@ using TaskPtr = std::shared_ptr<Task>;
 // `started` before: from then on a stream can wait in the host's place. Thread-safe.
 // A task fails row by row: `status` is the first cause, `failed_rows` names every row that failed.
 // After a timeout of `wait` the transfer goes on; the caller's memory stays borrowed until `done`.
-class UCM_API Task {
+class UCM_API Task : public std::enable_shared_from_this<Task> {
  public:
   // Called once when the task is done, on the thread that finished the last row.
   using DoneCallback = std::function<void(Task&)>;
@@ -59,7 +59,7 @@ class UCM_API Task {
   // At once when the task is done already, else later. One callback per task.
   void on_done(DoneCallback callback);
 
-  // --- for stages, which make tasks and report their rows, and hold the task while they do ---
+  // --- for stages, which make tasks and report their rows ---
   // What `cancel` calls to end rows that still wait inside the stage. Set before the task is
   // shared.
   void on_cancel(std::function<void()> hook) { cancel_hook_ = std::move(hook); }

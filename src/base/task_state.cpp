@@ -139,6 +139,7 @@ void Task::finish_row(uint32_t row, const Status& status) {
 
 void Task::finish_rows(std::span<const uint32_t> rows) {
   if (rows.empty()) return;
+  const TaskPtr alive = weak_from_this().lock();  // a waiter may drop it once it is done
   const bool passed = pass(rows, kStarted | kReleased);
   const auto count = static_cast<uint32_t>(rows.size());
   if (unfinished_.fetch_sub(count, std::memory_order_acq_rel) == count) {
